@@ -1,0 +1,25 @@
+"""The checks that every config section uses."""
+
+from __future__ import annotations
+
+from dlrm.config.errors import ConfigError
+
+
+def require(condition: bool, key: str, requirement: str, value: object, hint: str = "") -> None:
+    """Refuse a setting: the requirement, what came and, where it helps, what to do.
+
+    Raises:
+        ConfigError: ``condition`` is false.
+    """
+    if not condition:
+        message = f"{key} must be {requirement}, but it is {value}."
+        raise ConfigError(f"{message} {hint}".rstrip())
+
+
+def check_widths(key: str, widths: list[int]) -> None:
+    """Refuse layer widths below 1.
+
+    Raises:
+        ConfigError: A width is below 1.
+    """
+    require(all(width >= 1 for width in widths), key, "a list of widths >= 1", widths)

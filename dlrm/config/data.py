@@ -1,0 +1,211 @@
+"""The ``data`` section: where rows come from, how they are split, what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dlrm.config.checks import require
+from dlrm.config.errors import ConfigError
+from dlrm.config.features import DenseFeature, SparseFeature
+
+
+class SourceFormat(Enum):
+    """How the raw files are laid out."""
+
+    synthetic = "synthetic"
+    movielens = "movielens"
+    criteo_kaggle = "criteo_kaggle"
+    criteo_1tb = "criteo_1tb"
+    table = "table"
+
+
+class Split(Enum):
+    """How rows are dealt to train, valid and test."""
+
+    source = "source"
+    """As the source says: a synthetic log's own parts, or Criteo 1TB's days."""
+    random = "random"
+    """Each row by a hash of (``split_seed``, row number), at ``split_fractions``."""
+    time = "time"
+    """Oldest rows train, newest test, cut at ``split_fractions`` of ``time_column``."""
+    leave_last = "leave_last"
+    """Each group's newest ``leave_last`` rows test, as many before them valid."""
+    shuffle_2019 = "shuffle_2019"
+    """File order, ``random.seed(2019)``, ``random.shuffle``, cut 8:1:1."""
+    files = "files"
+    """By file: ``data.files`` lists each split's files."""
+    column = "column"
+    """By ``split_column``, whose values are train, valid and test."""
+
+
+class BadRows(Enum):
+    """What happens to a row that cannot be read."""
+
+    error = "error"
+    """Stop and name file, line and column."""
+    skip = "skip"
+    """Leave it out, count it, and write it to the dataset's quarantine file."""
+
+
+@dataclass(kw_only=True, slots=True)
+class SyntheticSource:
+    """A seeded generator of click logs with planted interactions."""
+
+    num_rows: int = 2_000_000
+    """Rows of all splits together, cut 8:1:1."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check ranges, naming keys as typed.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        rows = self.num_rows
+        require(rows >= 10, "data.synthetic.num_rows", ">= 10, cut 8:1:1", rows)
+        require(self.seed >= 0, "data.synthetic.seed", ">= 0", self.seed)
+
+
+@dataclass(kw_only=True, slots=True)
+class MovielensSource:
+    """GroupLens's rating files as published; ratings become clicks."""
+
+    rating_threshold: float = 3.0
+    """A rating above this is a click."""
+    drop_threshold_rating: bool = True
+    """Drop ratings equal to the threshold, which say neither yes nor no."""
+
+
+@dataclass(kw_only=True, slots=True)
+class CriteoSource:
+    """Criteo's Kaggle or terabyte logs as published."""
+
+    multi_hot: bool = False
+    """MLPerf DLRM-DCNv2's synthetic multi-hot bags in place of the one-hot ids."""
+    multi_hot_seed: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class TableSource:
+    """The user's own CSV, TSV or Parquet files, gzip included."""
+
+    separator: str = "comma"
+    """Between columns: a character, or ``comma``, ``tab``, ``pipe``, ``caret``,
+    ``semicolon``, ``space``. Parquet files have none."""
+    quoting: bool = True
+    """Whether a field may stand in double quotes; false takes quotes as plain text."""
+    encoding: str = "utf-8"
+    column_names: list[str] | None = None
+    """Names of the columns where the files have no header line."""
+    null_values: list[str] = field(
+        default_factory=lambda: ["", "NA", "NaN", "nan", "null", "NULL"]
+    )
+    """Texts that stand for a missing value."""
+
+
+_SOURCE_CLASSES: dict[str, type] = {
+    "synthetic": SyntheticSource,
+    "movielens": MovielensSource,
+    "criteo": CriteoSource,
+    "table": TableSource,
+}
+_SOURCE_SECTIONS = {
+    SourceFormat.synthetic: "synthetic",
+    SourceFormat.movielens: "movielens",
+    SourceFormat.criteo_kaggle: "criteo",
+    SourceFormat.criteo_1tb: "criteo",
+    SourceFormat.table: "table",
+}
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """Where rows come from, how they become features, and how they are split."""
+
+    name: str
+    format: SourceFormat
+    source: str | None = None
+    """File, folder or glob of the raw data; several are separated by ``;``."""
+    files: dict[str, list[str]] = field(default_factory=dict)
+    """For ``split=files``: the files of ``train``, ``valid`` and ``test``."""
+    prepared: str = "prepared"
+    """Folder under which prepared datasets are kept, one subfolder each."""
+
+    synthetic: SyntheticSource | None = None
+    movielens: MovielensSource | None = None
+    criteo: CriteoSource | None = None
+    table: TableSource | None = None
+
+    label: str = "label"
+    """Column of clicks: 0 or 1."""
+    dense_features: dict[str, DenseFeature] = field(default_factory=dict)
+    sparse_features: dict[str, SparseFeature] = field(default_factory=dict)
+    id_column: str | None = None
+    """Names a row in predictions; the row number where not set."""
+    group_column: str | None = None
+    """The user or query that grouped metrics and ``leave_last`` go by."""
+    time_column: str | None = None
+    weight_column: str | None = None
+    """Sample weights, at least 0."""
+
+    split: Split = Split.random
+    split_fractions: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
+    """Shares of train, valid and test; they sum to 1, and the last two may be 0."""
+    split_seed: int = 0
+    split_column: str | None = None
+    leave_last: int = 1
+    bad_rows: BadRows = BadRows.error
+    keep: list[str] | None = None
+    """Raw columns kept beside the rows for slices. Where not set: id, group, time and
+    the one-hot features with at most 1,000 values."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and contradictions, naming keys as typed.
+
+        Raises:
+            ConfigError: A value is out of range or contradicts another.
+        """
+        fractions = self.split_fractions
+        sound = (
+            len(fractions) == 3 and all(f >= 0 for f in fractions) and fractions[0] > 0
+        )
+        require(
+            sound and abs(sum(fractions) - 1) < 1e-9,
+            "data.split_fractions",
+            "three shares (train, valid, test) that sum to 1, the first above 0",
+            fractions,
+        )
+        require(self.leave_last >= 1, "data.leave_last", ">= 1", self.leave_last)
+        for name, dense in self.dense_features.items():
+            dense.check(f"data.dense_features.{name}")
+        for name, sparse in self.sparse_features.items():
+            sparse.check(f"data.sparse_features.{name}")
+        self._check_columns()
+        self._check_source_sections()
+
+    def _check_source_sections(self) -> None:
+        """Refuse another format's section; give the format's own its defaults."""
+        own = _SOURCE_SECTIONS[self.format]
+        for name in _SOURCE_CLASSES:
+            if name != own and getattr(self, name) is not None:
+                raise ConfigError(
+                    f"data.{name} must be unset for format={self.format.value}, "
+                    f"but it is set. Set data.{own}, or choose another data.format."
+                )
+        if getattr(self, own) is None:
+            setattr(self, own, _SOURCE_CLASSES[own]())
+
+    def _check_columns(self) -> None:
+        needs = {
+            Split.time: ("time_column", self.time_column),
+            Split.leave_last: ("group_column", self.group_column),
+            Split.column: ("split_column", self.split_column),
+            Split.files: ("files", self.files),
+        }
+        key, value = needs.get(self.split, ("", "set"))
+        if not value:
+            raise ConfigError(
+                f"data.split={self.split.value} needs data.{key}, which is not set. "
+                f"Set data.{key}, or choose another data.split."
+            )

@@ -1,0 +1,31 @@
+"""The errors a user can cause. Commands print them and exit with code 2."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend: the requirement, what came, what to do."""
+
+
+class ConfigError(UserError):
+    """A setting that is unknown, of the wrong type, out of range or contradictory."""
+
+
+class DataError(UserError):
+    """A file, row or value that cannot be read as the config says it should."""
+
+
+class DatasetError(UserError):
+    """A prepared dataset that is missing, damaged or does not fit the config."""
+
+
+class RunError(UserError):
+    """A run directory or checkpoint that is missing, damaged or does not fit."""
+
+
+class TrainingError(UserError):
+    """A training run that cannot go on, such as one whose loss is not finite."""
+
+
+class InstallationError(UserError):
+    """A package that is missing or does not fit its partners."""

@@ -1,0 +1,116 @@
+"""The ``optimizer`` section: tables, dense parameters, and the schedule of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from dlrm.config.checks import require
+
+
+class SparseOptimizerName(Enum):
+    """Optimizers of embedding tables. Each touches the looked-up rows alone."""
+
+    sgd = "sgd"
+    adagrad = "adagrad"
+    rowwise_adagrad = "rowwise_adagrad"
+    """One accumulator a row: the mean of the squared gradient over the row's columns."""
+    adam = "adam"
+    """Lazy: a row's moments move when it is looked up; bias correction counts all steps."""
+    partial_rowwise_adam = "partial_rowwise_adam"
+    lamb = "lamb"
+    partial_rowwise_lamb = "partial_rowwise_lamb"
+    lars_sgd = "lars_sgd"
+
+
+class Decay(Enum):
+    """How the learning rate falls after warm-up."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+    polynomial = "polynomial"
+
+
+@dataclass(kw_only=True, slots=True)
+class SparseOptimizer:
+    """Fused into the backward pass of the embedding tables."""
+
+    name: SparseOptimizerName = SparseOptimizerName.rowwise_adagrad
+    lr: float = 0.02
+    eps: float = 1e-8
+    beta1: float = 0.9
+    beta2: float = 0.999
+    momentum: float = 0.9
+    """For ``lars_sgd``."""
+    weight_decay: float = 0.0
+    """L2 on the rows a batch touches, added to their gradient; untouched rows do not decay."""
+    clip_value: float | None = None
+    """Elementwise limit on the gradient of the pooled vectors, before it reaches rows."""
+    clip_norm: float | None = None
+    """Refused: rows are updated inside backward, before a norm over all tables exists."""
+
+
+@dataclass(kw_only=True, slots=True)
+class DenseOptimizer:
+    """Any optimizer of ``torch.optim`` that steps without a closure, for all else."""
+
+    name: str = "Adam"
+    """The class name in ``torch.optim``, in any case: ``Adam``, ``sgd``, ``adamw``."""
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    """Limit on the global L2 norm of the dense parameters' gradients."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the class, such as ``{momentum: 0.9}``."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Schedule:
+    """A factor on both learning rates: linear warm-up from 0, then decay."""
+
+    warmup_steps: int = 0
+    decay: Decay = Decay.constant
+    decay_steps: int | None = None
+    """Steps from the end of warm-up to the lowest rate; the rest of the run where not set."""
+    min_factor: float = 0.0
+    """Where decay ends, as a share of the learning rate."""
+    power: float = 2.0
+    """For ``polynomial``: factor = (1 - progress) ** power."""
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    """The three parts of optimisation."""
+
+    sparse: SparseOptimizer = field(default_factory=SparseOptimizer)
+    dense: DenseOptimizer = field(default_factory=DenseOptimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def __post_init__(self) -> None:
+        """Check ranges, naming keys as typed.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        for part in ("sparse", "dense"):
+            section = getattr(self, part)
+            require(section.lr > 0, f"optimizer.{part}.lr", "above 0", section.lr)
+            decay = section.weight_decay
+            require(decay >= 0, f"optimizer.{part}.weight_decay", ">= 0", decay)
+        clip = self.dense.clip_norm
+        require(clip is None or clip > 0, "optimizer.dense.clip_norm", "above 0", clip)
+        clip = self.sparse.clip_value
+        require(clip is None or clip > 0, "optimizer.sparse.clip_value", "above 0", clip)
+        require(
+            self.sparse.clip_norm is None,
+            "optimizer.sparse.clip_norm",
+            "unset, because fused tables update rows inside backward, before a global norm exists",
+            self.sparse.clip_norm,
+            "Use optimizer.sparse.clip_value, the elementwise limit of the fused kernels.",
+        )
+        warmup = self.schedule.warmup_steps
+        require(warmup >= 0, "optimizer.schedule.warmup_steps", ">= 0", warmup)
+        floor = self.schedule.min_factor
+        require(0 <= floor <= 1, "optimizer.schedule.min_factor", "in [0, 1]", floor)

@@ -1,0 +1,41 @@
+"""The whole configuration. Only the trainer and the commands see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlrm.config.data import DataConfig
+from dlrm.config.optimizer import OptimizerConfig
+from dlrm.config.trainer import TrainerConfig
+from dlrm.config.workload import WorkloadConfig
+
+
+@dataclass(kw_only=True, slots=True)
+class LoggerConfig:
+    """Where training metrics go beside metrics.jsonl."""
+
+    tensorboard: bool = True
+    mlflow: bool = False
+    """Needs ``pip install mlflow``; reads MLFLOW_TRACKING_URI."""
+    wandb: bool = False
+    """Needs ``pip install wandb``; reads WANDB_MODE."""
+    project: str = "dlrm"
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """What ``dlrm prepare`` and ``dlrm train`` are configured by."""
+
+    data: DataConfig
+    model: dict[str, Any]
+    """Becomes the model's own config class once its file is imported."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    workload: WorkloadConfig | None = None
+    """What ``dlrm bench`` measures with; training reads ``data`` alone."""
+    output: str = "outputs"
+    """Folder under which run directories are made."""
+    run_name: str | None = None
+    """Name of the run directory; date, time and model where not set."""

@@ -1,0 +1,217 @@
+"""The fitted feature schema: what ``prepare`` learned, and all that a model knows of its input.
+
+It is stored with the dataset, copied into every run, and checked whenever data meets a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlrm.config.errors import DatasetError
+from dlrm.config.features import (
+    DenseFeature,
+    Encoding,
+    Missing,
+    OutOfRange,
+    Pooling,
+    SparseFeature,
+)
+
+FORMAT_VERSION = 1
+SCHEMA_FILE = "schema.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittedDense:
+    """A dense feature with the statistics of the training rows."""
+
+    name: str
+    feature: DenseFeature
+    mean: float = 0.0
+    """Of the clipped, log1p-ed training values."""
+    std: float = 1.0
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of the dense matrix: the value and, where asked for, its indicator."""
+        return 1 + self.feature.missing_indicator
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittedSparse:
+    """A sparse feature with its table's size and its modelling options."""
+
+    name: str
+    feature: SparseFeature
+    table: str
+    num_embeddings: int
+    """Rows of ``table``, the shared row 0 of a vocabulary included."""
+    boundaries: tuple[float, ...] = ()
+    """For ``bucketize``: bucket i + 1 holds boundaries[i - 1] <= x < boundaries[i]."""
+
+    @property
+    def weighted(self) -> bool:
+        """Say whether each id comes with a weight."""
+        return self.feature.weight_column is not None
+
+    @property
+    def group(self) -> str:
+        """The batch's ``KeyedJaggedTensor`` that holds this feature."""
+        return "weighted" if self.weighted else "pooled"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitSummary:
+    """Size and label prior of one split."""
+
+    num_rows: int
+    num_positives: float
+    """Sum of the labels, weighted where there are sample weights."""
+    total_weight: float
+
+    @property
+    def prior(self) -> float:
+        """The weighted click rate; 0 for an empty split."""
+        return self.num_positives / self.total_weight if self.total_weight else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSchema:
+    """Features in order, as fitted. Dense columns and sparse keys of a batch follow it."""
+
+    name: str
+    label: str
+    dense: tuple[FittedDense, ...]
+    sparse: tuple[FittedSparse, ...]
+    splits: dict[str, SplitSummary] = field(default_factory=dict)
+    kept_columns: tuple[str, ...] = ()
+    """Raw columns kept in the side files, in order."""
+    fingerprint: str = ""
+    """Hash of the raw files and of every setting that shapes the dataset."""
+
+    @property
+    def num_dense(self) -> int:
+        """Columns of the dense matrix."""
+        return sum(feature.num_columns for feature in self.dense)
+
+    @property
+    def groups(self) -> dict[str, tuple[FittedSparse, ...]]:
+        """The sparse features of each group, in schema order; empty groups are left out."""
+        found: dict[str, tuple[FittedSparse, ...]] = {}
+        for feature in self.sparse:
+            found[feature.group] = (*found.get(feature.group, ()), feature)
+        return found
+
+    @property
+    def one_hot(self) -> tuple[FittedSparse, ...]:
+        """The features with exactly one id a row."""
+        return tuple(f for f in self.sparse if not f.feature.multi_hot)
+
+    @property
+    def multi_hot(self) -> tuple[FittedSparse, ...]:
+        """The features with a bag of ids a row."""
+        return tuple(f for f in self.sparse if f.feature.multi_hot)
+
+    @property
+    def tables(self) -> dict[str, tuple[FittedSparse, ...]]:
+        """The features that read each table, in schema order."""
+        found: dict[str, tuple[FittedSparse, ...]] = {}
+        for feature in self.sparse:
+            found[feature.table] = (*found.get(feature.table, ()), feature)
+        return found
+
+    def to_json(self) -> str:
+        """Return the schema as JSON text."""
+        content = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(content, indent=2, default=lambda member: member.value) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Write ``schema.json`` into ``folder``."""
+        (folder / SCHEMA_FILE).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, text: str) -> FeatureSchema:
+        """Rebuild a schema from ``to_json``'s text.
+
+        Raises:
+            DatasetError: The text is not a schema of this format version.
+        """
+        try:
+            content = json.loads(text)
+            version = content.pop("format_version")
+        except (ValueError, AttributeError, KeyError) as error:
+            raise DatasetError(
+                f"{SCHEMA_FILE} must be a JSON object with format_version, but it is not "
+                f"({error!r}). Prepare the dataset anew with dlrm prepare."
+            ) from error
+        if version != FORMAT_VERSION:
+            raise DatasetError(
+                f"{SCHEMA_FILE} must have format_version {FORMAT_VERSION}, but it has {version}. "
+                f"Prepare the dataset anew with dlrm prepare."
+            )
+        content["dense"] = tuple(_rebuild_dense(entry) for entry in content["dense"])
+        content["sparse"] = tuple(_rebuild_sparse(entry) for entry in content["sparse"])
+        splits = content["splits"].items()
+        content["splits"] = {name: SplitSummary(**entry) for name, entry in splits}
+        content["kept_columns"] = tuple(content["kept_columns"])
+        return cls(**content)
+
+    @classmethod
+    def load(cls, folder: Path) -> FeatureSchema:
+        """Read ``schema.json`` of a dataset or run folder.
+
+        Raises:
+            DatasetError: The file is missing or not a schema.
+        """
+        path = folder / SCHEMA_FILE
+        if not path.is_file():
+            raise DatasetError(
+                f"A dataset or run folder must hold {SCHEMA_FILE}, but {folder} does not. "
+                f"Check the path, or prepare the dataset with dlrm prepare."
+            )
+        return cls.from_json(path.read_text(encoding="utf-8"))
+
+    def with_model_options(
+        self, features: dict[str, SparseFeature], embedding_dim: int
+    ) -> FeatureSchema:
+        """Return the schema with widths and pooling of today's config.
+
+        Widths and pooling do not shape a dataset, so a prepared one serves any of them.
+        """
+        sparse = tuple(
+            dataclasses.replace(
+                fitted,
+                feature=dataclasses.replace(
+                    fitted.feature,
+                    pooling=features[fitted.name].pooling,
+                    embedding_dim=features[fitted.name].embedding_dim or embedding_dim,
+                ),
+            )
+            for fitted in self.sparse
+        )
+        return dataclasses.replace(self, sparse=sparse)
+
+
+def _rebuild_dense(entry: dict[str, Any]) -> FittedDense:
+
+
+    options = dict(entry["feature"])
+    options["missing"] = Missing(options["missing"])
+    return FittedDense(**{**entry, "feature": DenseFeature(**options)})
+
+
+def _rebuild_sparse(entry: dict[str, Any]) -> FittedSparse:
+
+
+    options = dict(entry["feature"])
+    options["encoding"] = Encoding(options["encoding"])
+    options["out_of_range"] = OutOfRange(options["out_of_range"])
+    options["pooling"] = Pooling(options["pooling"])
+    boundaries = tuple(entry["boundaries"])
+    return FittedSparse(
+        **{**entry, "feature": SparseFeature(**options), "boundaries": boundaries}
+    )

@@ -1,0 +1,91 @@
+"""The ``trainer`` section: how long, how often, and what for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from dlrm.config.checks import require
+
+
+class Device(Enum):
+    """Where the model lives."""
+
+    auto = "auto"
+    """``cuda`` where there is one, else ``cpu``."""
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Monitor(Enum):
+    """The validation metric that the best checkpoint and early stopping go by."""
+
+    auc = "auc"
+    log_loss = "log_loss"
+    normalized_entropy = "normalized_entropy"
+    pr_auc = "pr_auc"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Say whether a larger value is a better model."""
+        return self in (Monitor.auc, Monitor.pr_auc)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainerConfig:
+    """The step loop."""
+
+    global_batch_size: int = 2048
+    """Examples a step over all ranks; each rank takes its slice."""
+    num_epochs: int = 1
+    max_steps: int | None = None
+    """Stop after this many steps, whatever ``num_epochs`` says."""
+    seed: int = 0
+    """Of initial values, row order and dropout."""
+    device: Device = Device.auto
+    num_threads: int | None = None
+    """CPU threads of one process; torch's own choice where not set."""
+    positive_weight: float = 1.0
+    """Class weight: the loss of a click counts this many times."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+    evaluate_every: int | None = None
+    """Steps between evaluations on the validation split; each epoch's end where not set."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; at each evaluation where not set."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept beside the best one."""
+    monitor: Monitor = Monitor.auc
+    early_stopping_patience: int | None = None
+    """Stop after this many evaluations in a row without a better ``monitor``."""
+    accumulation_steps: int = 1
+    """Refused above 1: fused tables update rows in every backward."""
+    shuffle_rows_in_memory: int = 200_000_000
+    """Training splits up to this many rows are shuffled exactly, larger ones in blocks."""
+    prefetch_batches: int = 4
+    """Batches made ahead of the step by a background thread; 0 makes them in the step."""
+
+    def __post_init__(self) -> None:
+        """Check ranges, naming keys as typed.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        for name in (
+            "global_batch_size", "num_epochs", "log_every", "keep_checkpoints", "max_steps",
+            "num_threads", "evaluate_every", "checkpoint_every", "early_stopping_patience",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"trainer.{name}", ">= 1", value)
+        require(0 <= self.seed < 2**63, "trainer.seed", "in [0, 2^63)", self.seed)
+        weight = self.positive_weight
+        require(weight > 0, "trainer.positive_weight", "above 0", weight)
+        prefetch = self.prefetch_batches
+        require(prefetch >= 0, "trainer.prefetch_batches", ">= 0", prefetch)
+        require(
+            self.accumulation_steps == 1,
+            "trainer.accumulation_steps",
+            "1, because fused tables update rows in every backward",
+            self.accumulation_steps,
+            "Raise trainer.global_batch_size instead.",
+        )
