@@ -1,0 +1,61 @@
+"""One step's examples. Shape suffixes: B = batch, N = dense columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+
+@dataclass(slots=True)
+class Batch:
+    """Dense matrix, one ``KeyedJaggedTensor`` a group, labels, weights and row numbers.
+
+    ``dense`` is [B, N] float32; ``labels`` and ``weights`` are [B] float32; ``row_ids`` is [B]
+    int64, the row's place in its split. ``sparse`` maps a group of the schema (``pooled``,
+    ``weighted``) to its features' bags, keys in schema order. Padding rows have empty bags,
+    weight 0 and row id -1.
+    """
+
+    dense: torch.Tensor
+    sparse: dict[str, KeyedJaggedTensor]
+    labels: torch.Tensor
+    weights: torch.Tensor
+    row_ids: torch.Tensor
+
+    def __len__(self) -> int:
+        """Return the number of examples, padding included."""
+        return self.labels.shape[0]
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+        """Copy all tensors to ``device``."""
+        return Batch(
+            dense=self.dense.to(device, non_blocking=non_blocking),
+            sparse={
+                group: bags.to(device, non_blocking=non_blocking)
+                for group, bags in self.sparse.items()
+            },
+            labels=self.labels.to(device, non_blocking=non_blocking),
+            weights=self.weights.to(device, non_blocking=non_blocking),
+            row_ids=self.row_ids.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Copy all tensors to page-locked memory."""
+        return dataclasses.replace(
+            self,
+            dense=self.dense.pin_memory(),
+            sparse={group: bags.pin_memory() for group, bags in self.sparse.items()},
+            labels=self.labels.pin_memory(),
+            weights=self.weights.pin_memory(),
+            row_ids=self.row_ids.pin_memory(),
+        )
+
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keep the memory of all tensors until ``stream`` has used them."""
+        for tensor in (self.dense, self.labels, self.weights, self.row_ids):
+            tensor.record_stream(stream)
+        for bags in self.sparse.values():
+            bags.record_stream(stream)

@@ -1,0 +1,1 @@
+"""Building blocks: flat arguments, tensors in, tensors out."""

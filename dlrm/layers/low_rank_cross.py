@@ -1,0 +1,28 @@
+"""The low-rank cross network of DCN V2 (Wang et al. 2021, section 4.2).
+
+Shape suffixes: B = batch, I = input width, R = rank.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class LowRankCross(nn.Module):
+    """Layers x_{l+1} = x_0 * (U_l (V_l x_l) + b_l) + x_l, with U_l [I, R] and V_l [R, I]."""
+
+    def __init__(self, input_dim: int, *, num_layers: int, rank: int) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            nn.Linear(input_dim, rank, bias=False) for _ in range(num_layers)
+        )
+        self.up = nn.ModuleList(nn.Linear(rank, input_dim) for _ in range(num_layers))
+        self.output_dim = input_dim
+
+    def forward(self, x_BI: torch.Tensor) -> torch.Tensor:
+        """Return the crossed input, shape [B, I]."""
+        crossed_BI = x_BI
+        for down, up in zip(self.down, self.up, strict=True):
+            crossed_BI = torch.addcmul(crossed_BI, x_BI, up(down(crossed_BI)))
+        return crossed_BI

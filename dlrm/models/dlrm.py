@@ -1,0 +1,120 @@
+"""DLRM (Naumov et al. 2019, "Deep Learning Recommendation Model for Personalization and
+Recommendation Systems"). Shape suffixes: B = batch, N = dense columns, F = vectors, D = width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import nn
+
+from dlrm.config.checks import check_widths, require
+from dlrm.config.errors import ConfigError
+from dlrm.config.model import ModelConfig, register_model
+from dlrm.config.schema import FeatureSchema
+from dlrm.data.batch import Batch
+from dlrm.embeddings.features import FeatureEmbeddings
+from dlrm.layers.dot_interaction import DotInteraction
+from dlrm.layers.mlp import MLP
+from dlrm.layers.projections import Projections
+
+
+class Interaction(Enum):
+    """What the top MLP sees beside the dense vector."""
+
+    dot = "dot"
+    """The dot products of every pair of vectors."""
+    cat = "cat"
+    """The vectors themselves."""
+    dot_cat = "dot_cat"
+    """Both: pair products and vectors."""
+
+
+@dataclass(kw_only=True, slots=True)
+class DLRMConfig(ModelConfig):
+    """Widths of the two MLPs and the kind of interaction."""
+
+    bottom_mlp: list[int] = field(default_factory=lambda: [512, 256, 64])
+    """Hidden widths; a last layer of ``embedding_dim`` with ReLU follows."""
+    top_mlp: list[int] = field(default_factory=lambda: [512, 256])
+    """Hidden widths; a last layer of 1, the logit, follows."""
+    interaction: Interaction = Interaction.dot
+    dropout: float = 0.0
+    """After each hidden layer of the top MLP."""
+
+    def __post_init__(self) -> None:
+        """Check ranges, naming keys as typed.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        ModelConfig.__post_init__(self)
+        check_widths("model.bottom_mlp", self.bottom_mlp)
+        check_widths("model.top_mlp", self.top_mlp)
+        require(0 <= self.dropout < 1, "model.dropout", "in [0, 1)", self.dropout)
+
+
+@register_model("dlrm", DLRMConfig)
+class DLRM(nn.Module):
+    """Bottom MLP and embedding bags, their interaction, and the top MLP.
+
+    The dense vector is one of the interacting vectors, and enters the top MLP itself as
+    well. Tables of other widths than ``embedding_dim`` are projected to it. Without dense
+    features there is no bottom MLP.
+    """
+
+    def __init__(self, config: DLRMConfig, schema: FeatureSchema) -> None:
+        super().__init__()
+        width = config.embedding_dim
+        num_vectors = len(schema.sparse) + (schema.num_dense > 0)
+        self.embeddings = FeatureEmbeddings(schema)
+        self.projections = Projections(self.embeddings.widths, target_dim=width)
+        self.equal_widths = set(self.embeddings.widths) <= {width}
+        self.bottom_mlp: MLP | None = None
+        if schema.num_dense:
+            self.bottom_mlp = MLP(schema.num_dense, [*config.bottom_mlp, width])
+        top_dim = width if self.bottom_mlp and config.interaction is Interaction.dot else 0
+        self.pairs: DotInteraction | None = None
+        if config.interaction is not Interaction.cat:
+            _check_num_vectors(num_vectors)
+            self.pairs = DotInteraction(num_vectors)
+            top_dim += self.pairs.output_dim
+        self.keeps_vectors = config.interaction is not Interaction.dot
+        if self.keeps_vectors:
+            top_dim += num_vectors * width
+        self.top_mlp = MLP(top_dim, config.top_mlp, output_dim=1, dropout=config.dropout)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return logits [B, 1]."""
+        joined = self._embed(batch)
+        if self.bottom_mlp is None:
+            return self.top_mlp(self._interact(joined, None))
+        dense = self.bottom_mlp(batch.dense)
+        return self.top_mlp(self._interact(torch.cat([dense, joined], dim=1), dense))
+
+    def _embed(self, batch: Batch) -> torch.Tensor:
+        """Return the embeddings at one width, side by side."""
+        if self.equal_widths:
+            return self.embeddings.concatenated(batch.sparse)
+        return torch.cat(self.projections(self.embeddings(batch.sparse)), dim=1)
+
+    def _interact(
+        self, joined: torch.Tensor, dense: torch.Tensor | None
+    ) -> torch.Tensor:
+        if self.pairs is None:
+            return joined
+        products = self.pairs(joined.unflatten(1, (self.pairs.num_vectors, -1)))
+        if self.keeps_vectors:
+            return torch.cat([joined, products], dim=1)
+        return products if dense is None else torch.cat([dense, products], dim=1)
+
+
+def _check_num_vectors(num_vectors: int) -> None:
+    if num_vectors < 2:
+        raise ConfigError(
+            f"model.interaction=dot needs at least 2 vectors (the dense one and one a sparse "
+            f"feature), but the data has {num_vectors}. Add a feature to "
+            f"data.sparse_features or set model.interaction=cat."
+        )

@@ -1,0 +1,76 @@
+"""DLRM-DCNv2, MLPerf's recommendation model: DLRM with the low-rank cross of DCN V2
+(Wang et al. 2021) in place of the dot interaction. Shape suffixes: B = batch, I = input width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from dlrm.config.checks import check_widths, require
+from dlrm.config.model import ModelConfig, register_model
+from dlrm.config.schema import FeatureSchema
+from dlrm.data.batch import Batch
+from dlrm.embeddings.features import FeatureEmbeddings
+from dlrm.layers.low_rank_cross import LowRankCross
+from dlrm.layers.mlp import MLP
+
+
+@dataclass(kw_only=True, slots=True)
+class DLRMDCNv2Config(ModelConfig):
+    """Widths of the MLPs, depth and rank of the cross network."""
+
+    bottom_mlp: list[int] = field(default_factory=lambda: [512, 256])
+    """Hidden widths; a last layer of ``embedding_dim`` with ReLU follows."""
+    cross_layers: int = 3
+    cross_rank: int = 512
+    top_mlp: list[int] = field(default_factory=lambda: [1024, 1024, 512, 256])
+    """Hidden widths; a last layer of 1, the logit, follows."""
+    dropout: float = 0.0
+    """After each hidden layer of the top MLP."""
+
+    def __post_init__(self) -> None:
+        """Check ranges, naming keys as typed.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        ModelConfig.__post_init__(self)
+        check_widths("model.bottom_mlp", self.bottom_mlp)
+        check_widths("model.top_mlp", self.top_mlp)
+        require(self.cross_layers >= 1, "model.cross_layers", ">= 1", self.cross_layers)
+        require(self.cross_rank >= 1, "model.cross_rank", ">= 1", self.cross_rank)
+        require(0 <= self.dropout < 1, "model.dropout", "in [0, 1)", self.dropout)
+
+
+@register_model("dlrm_dcnv2", DLRMDCNv2Config)
+class DLRMDCNv2(nn.Module):
+    """Bottom MLP and embedding bags, concatenated, crossed, and the top MLP.
+
+    Tables may have any widths: the cross takes their concatenation.
+    """
+
+    def __init__(self, config: DLRMDCNv2Config, schema: FeatureSchema) -> None:
+        super().__init__()
+        self.embeddings = FeatureEmbeddings(schema)
+        input_dim = sum(self.embeddings.widths)
+        self.bottom_mlp: MLP | None = None
+        if schema.num_dense:
+            widths = [*config.bottom_mlp, config.embedding_dim]
+            self.bottom_mlp = MLP(schema.num_dense, widths)
+            input_dim += config.embedding_dim
+        self.cross = LowRankCross(
+            input_dim, num_layers=config.cross_layers, rank=config.cross_rank
+        )
+        self.top_mlp = MLP(
+            input_dim, config.top_mlp, output_dim=1, dropout=config.dropout
+        )
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Return logits [B, 1]."""
+        joined_BI = self.embeddings.concatenated(batch.sparse)
+        if self.bottom_mlp is not None:
+            joined_BI = torch.cat([self.bottom_mlp(batch.dense), joined_BI], dim=1)
+        return self.top_mlp(self.cross(joined_BI))
