@@ -1,0 +1,287 @@
+"""Checkpoints: complete or absent, never half, and nothing pickled.
+
+A checkpoint is a folder ``step_000000500`` with the dense part and the tables in safetensors,
+rows in global coordinates, and ``state.json``, which names every file with its checksum. It is
+written aside, flushed to disk and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import urllib.parse
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from dlrm.config.errors import RunError
+from dlrm.embeddings.state import TableState, table_states
+
+STATE_FILE = "state.json"
+DENSE_FILE = "dense.safetensors"
+BEST_FILE = "best.json"
+FORMAT_VERSION = 1
+_MAX_FILE_BYTES = 256 * 2**20
+_TABLE_KEY = ".embedding_bags."
+
+
+def save_checkpoint(
+    root: Path,
+    *,
+    step: int,
+    model: nn.Module,
+    dense_optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+) -> Path:
+    """Write ``root/step_<step>`` and return it; ``state`` is JSON data kept in it."""
+    final = root / f"step_{step:09d}"
+    aside = root / f".writing-{final.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        tensors, scalars = _dense_tensors(model, dense_optimizer)
+        save_file(tensors, aside / DENSE_FILE)
+        tables = table_states(model)
+        for name, table in tables.items():
+            _save_table(aside / "tables" / quote_name(name), table)
+        content = {
+            "format_version": FORMAT_VERSION,
+            "step": step,
+            **state,
+            "dense_optimizer": scalars,
+            "tables": {name: {"step": table.step} for name, table in tables.items()},
+            "files": {
+                str(path.relative_to(aside)): _checksum(path) for path in _files(aside)
+            },
+        }
+        (aside / STATE_FILE).write_text(json.dumps(content, indent=2) + "\n")
+        for path in _files(aside):
+            _flush(path)
+        _flush(aside)
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+        _flush(root)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return final
+
+
+def load_checkpoint(
+    folder: Path, *, model: nn.Module, dense_optimizer: torch.optim.Optimizer | None
+) -> dict[str, Any]:
+    """Copy a checkpoint into the model and, where given, its optimizers; return its state.
+
+    Without ``dense_optimizer`` the weights alone are read, as evaluation needs them.
+
+    Raises:
+        RunError: The checkpoint is damaged or is of another model.
+    """
+    state = read_state(folder)
+    tensors = load_file(folder / DENSE_FILE)
+    own, _ = _dense_tensors(model, None)
+    for name, tensor in own.items():
+        _copy(tensor, tensors.get(name), name=name, folder=folder)
+    for name, table in table_states(model).items():
+        weights_only = dense_optimizer is None
+        _load_table(folder, name=name, table=table, weights_only=weights_only)
+        if not weights_only:
+            table.set_step(state["tables"][name]["step"])
+    if dense_optimizer is not None:
+        _load_optimizer(dense_optimizer, model, tensors, state["dense_optimizer"])
+    return state
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return ``state.json`` after checking every file of the checkpoint.
+
+    Raises:
+        RunError: A file is missing or damaged.
+    """
+    try:
+        state = json.loads((folder / STATE_FILE).read_text())
+        files = state["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, STATE_FILE) from error
+    for name, checksum in files.items():
+        path = (folder / name).resolve()
+        inside = path.is_relative_to(folder.resolve())
+        if not inside or not path.is_file() or _checksum(path) != checksum:
+            raise _damaged(folder, name)
+    return state
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """Return the complete checkpoints under ``root``, oldest first."""
+    return sorted(path for path in root.glob("step_*") if (path / STATE_FILE).is_file())
+
+
+def mark_best(root: Path, *, step: int, metric: str, value: float | None) -> None:
+    """Record which checkpoint is the best; ``root/best.json`` is replaced whole."""
+    content = {"checkpoint": f"step_{step:09d}", "step": step, metric: value}
+    aside = root / f".{BEST_FILE}"
+    aside.write_text(json.dumps(content) + "\n")
+    _flush(aside)
+    aside.replace(root / BEST_FILE)
+
+
+def best_checkpoint(root: Path) -> Path:
+    """Return the best checkpoint, or the newest where none was marked.
+
+    Raises:
+        RunError: There is no complete checkpoint.
+    """
+    checkpoints = list_checkpoints(root)
+    if not checkpoints:
+        raise RunError(
+            f"A run must hold a complete checkpoint, but {root} has none. "
+            f"Train it first: dlrm train run={root.parent}"
+        )
+    if (root / BEST_FILE).is_file():
+        marked = root / json.loads((root / BEST_FILE).read_text())["checkpoint"]
+        if marked in checkpoints:
+            return marked
+    return checkpoints[-1]
+
+
+def remove_old_checkpoints(root: Path, *, keep: int) -> None:
+    """Delete all but the newest ``keep`` checkpoints and the best one."""
+    best = best_checkpoint(root)
+    for path in list_checkpoints(root)[:-keep]:
+        if path != best:
+            shutil.rmtree(path)
+
+
+def quote_name(name: str) -> str:
+    """Return a table's name as a file name that cannot leave its folder."""
+    return urllib.parse.quote(name, safe="").replace(".", "%2E")
+
+
+def _dense_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
+    """Return live tensors by name, and the optimizer's other values by parameter."""
+    tensors = {
+        f"model/{name}": tensor.detach()
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if _TABLE_KEY not in name
+    }
+    scalars: dict[str, dict[str, Any]] = {}
+    if optimizer is not None:
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        for parameter, values in optimizer.state.items():
+            name = names[id(parameter)]
+            scalars[name] = {}
+            for key, value in values.items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer/{name}/{key}"] = value.contiguous()
+                else:
+                    scalars[name][key] = value
+    return tensors, scalars
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    tensors: dict[str, torch.Tensor],
+    scalars: dict[str, dict[str, Any]],
+) -> None:
+    state = optimizer.state_dict()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):
+        name = names[id(parameter)]
+        prefix = f"optimizer/{name}/"
+        found = {
+            key.removeprefix(prefix): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(prefix)
+        }
+        values = {**found, **scalars.get(name, {})}
+        if values:
+            state["state"][index] = values
+    optimizer.load_state_dict(state)
+
+
+def _save_table(folder: Path, table: TableState) -> None:
+    folder.mkdir(parents=True)
+    columns = {"weight": table.weight, **table.optimizer}
+    num_rows = table.weight.shape[0]
+    row_bytes = sum(t[:1].numel() * t.element_size() for t in columns.values())
+    rows_per_file = max(_MAX_FILE_BYTES // max(row_bytes, 1), 1)
+    for start in range(0, num_rows, rows_per_file):
+        stop = min(start + rows_per_file, num_rows)
+        part = {name: t[start:stop].contiguous() for name, t in columns.items()}
+        save_file(part, folder / f"rows_{start}_{stop}.safetensors")
+
+
+def _load_table(
+    folder: Path, *, name: str, table: TableState, weights_only: bool
+) -> None:
+    columns = {"weight": table.weight}
+    if not weights_only:
+        columns |= table.optimizer
+    place = folder / "tables" / quote_name(name)
+    covered = 0
+    for path in place.glob("rows_*.safetensors"):
+        start, stop = (int(part) for part in path.stem.split("_")[1:])
+        covered += stop - start
+        try:
+            part = load_file(path)
+        except SafetensorError as error:
+            raise _damaged(folder, str(path.relative_to(folder))) from error
+        for key, tensor in columns.items():
+            label = f"{name}.{key}"
+            _copy(tensor[start:stop], part.get(key), name=label, folder=folder)
+    if covered != table.weight.shape[0]:
+        raise RunError(
+            f"Table '{name}' must have {table.weight.shape[0]} rows, but checkpoint {folder} "
+            f"holds {covered}. It is of another data set or model."
+        )
+
+
+def _copy(
+    target: torch.Tensor, source: torch.Tensor | None, *, name: str, folder: Path
+) -> None:
+    if source is None or source.shape != target.shape:
+        came = "nothing" if source is None else f"shape {list(source.shape)}"
+        raise RunError(
+            f"Checkpoint {folder} must hold '{name}' of shape {list(target.shape)}, but it "
+            f"holds {came}. It is of another model or config."
+        )
+    with torch.no_grad():
+        target.copy_(source)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _checksum(path: Path) -> str:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            value = zlib.crc32(block, value)
+    return f"crc32:{value:08x}"
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _damaged(folder: Path, name: str) -> RunError:
+    return RunError(
+        f"Checkpoint {folder} must be whole, but {name} is missing or damaged. "
+        f"Delete the folder to go on from the checkpoint before it."
+    )

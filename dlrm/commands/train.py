@@ -1,0 +1,166 @@
+"""``dlrm train``: raw rows or a prepared dataset in, a judged run directory out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlrm.commands.arguments import CommandHelp, parse
+from dlrm.commands.code import check_code, import_code
+from dlrm.config.compose import compose, load_config
+from dlrm.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dlrm.data.dataset import Dataset
+    from dlrm.run import Run
+
+HELP = CommandHelp(
+    name="train",
+    summary="Train a model, preparing the data first if needed",
+    usage="[data=NAME] [model=NAME] [key=value ...] [--code FILE] [-m]",
+    description=(
+        "Prepares the dataset where that is not done yet, trains, keeps the checkpoint that "
+        "is best on the validation split, evaluates it on the test split and prints the run "
+        "directory. With run=DIR an earlier run goes on where it stopped."
+    ),
+    keys={
+        "run": "a run directory to go on with",
+        "-m": "a sweep: one run for each combination of comma-separated values",
+        "--code": "a Python file of your own that registers a model",
+    },
+    settings={
+        "data": "which data: synthetic, movielens_1m, criteo_kaggle, or your own YAML",
+        "model": "which model: dlrm, dlrm_dcnv2",
+        "trainer.num_epochs": "passes over the training rows",
+        "trainer.global_batch_size": "examples a step",
+        "optimizer.sparse.lr": "learning rate of the embedding tables",
+        "optimizer.dense.lr": "learning rate of everything else",
+    },
+    examples=(
+        "dlrm train",
+        "dlrm train data=movielens_1m data.source=ml-1m trainer.seed=1",
+        "dlrm train -m optimizer.dense.lr=0.001,0.01 trainer.seed=1,2",
+        "dlrm train run=outputs/20260131-101500-synthetic-dlrm",
+    ),
+)
+
+_RESUMABLE = ("trainer.num_epochs", "trainer.max_steps", "trainer.num_threads")
+"""Settings that may change between a run's first start and a later one."""
+
+_JUDGED = ("test", "valid")
+"""Splits that a finished run is evaluated on: the first that has rows."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    arguments = parse(argv, ("run",), sweeps=True)
+    if arguments.multirun:
+        from dlrm.commands.sweep import run_sweep
+
+        return run_sweep(arguments)
+
+    from dlrm.interrupts import Interrupted
+
+    run = arguments.values.get("run")
+    try:
+        if run is None:
+            train(*arguments.overrides, code=arguments.code)
+        else:
+            resume(run, *arguments.overrides, code=arguments.code)
+    except Interrupted as stop:
+        print(f"Stopped by {stop}.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def train(
+    *overrides: str,
+    frame: pd.DataFrame | dict[str, pd.DataFrame] | None = None,
+    code: Sequence[str | Path] = (),
+    report: Callable[[str], None] = print,
+) -> Run:
+    """Train a new run and return it, evaluated.
+
+    ``overrides`` are what follows ``dlrm train`` on the command line. ``frame`` stands for
+    the files of ``data.source``: one DataFrame, or one for each of train, valid and test.
+
+    Raises:
+        UserError: A setting, the data or the installation does not fit; see its message.
+    """
+    config = compose(list(overrides))
+    files = [Path(file) for file in code]
+    import_code(files)
+    # Everything else has been checked by now, so a mistake there costs no import of torch.
+    from dlrm.models import model_config
+
+    model_config(config.model)
+
+    from dlrm.data.dataset import Dataset
+    from dlrm.data.prepare import prepare_dataset
+    from dlrm.run import create_run
+
+    folder = prepare_dataset(config.data, frame=frame)
+    dataset = Dataset.open(folder)
+    run = create_run(config, dataset=folder, code=files)
+    _fit_and_judge(run, dataset, report)
+    return run
+
+
+def resume(
+    run: str | Path,
+    *overrides: str,
+    code: Sequence[str | Path] = (),
+    report: Callable[[str], None] = print,
+) -> Run:
+    """Go on with a run from its newest whole checkpoint and return it, evaluated.
+
+    Raises:
+        UserError: The run or its data does not fit; see the message.
+    """
+    folder = Path(run)
+    for text in overrides:
+        if text.partition("=")[0] not in _RESUMABLE:
+            raise ConfigError(
+                f"A run that exists keeps its settings, but {text} was given with "
+                f"run={run}. Only {', '.join(_RESUMABLE)} may change; start another run "
+                f"for the rest."
+            )
+    import_code([Path(file) for file in code])
+    check_code(folder, given=bool(code))
+
+    from dlrm.run import CONFIG_FILE, open_dataset, open_run
+
+    opened = open_run(folder)
+    if overrides:
+        config = load_config(folder / CONFIG_FILE, overrides)
+        opened = dataclasses.replace(opened, config=config)
+    _fit_and_judge(opened, open_dataset(opened), report)
+    return opened
+
+
+def _fit_and_judge(run: Run, dataset: Dataset, report: Callable[[str], None]) -> None:
+    from dlrm.commands.evaluate import evaluate_split
+    from dlrm.evaluation.evaluation import format_metrics
+    from dlrm.interrupts import Interrupted
+    from dlrm.run import locked
+    from dlrm.trainer import Trainer
+
+    with locked(run):
+        trainer = Trainer(run, dataset, report=report)
+        report(trainer.describe())
+        try:
+            trainer.fit()
+        except Interrupted:
+            report(f"Go on with: dlrm train run={run.folder}")
+            raise
+        del trainer  # Frees the optimizer state before the evaluation.
+        for split in [s for s in _JUDGED if dataset.split(s).num_rows][:1]:
+            metrics = evaluate_split(run, dataset, split=split)
+            report(f"\nBest checkpoint on the {split} split:\n{format_metrics(metrics)}")
+            report(f"\nreport  {run.evaluation(split) / 'report.html'}")
+        report(f"run     {run.folder}")

@@ -1,0 +1,1 @@
+"""Processes of one job: who am I, and how many are we."""

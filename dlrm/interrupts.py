@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM end a run between two steps, after a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and left a checkpoint to go on from."""
+
+
+class StopSignals:
+    """Remembers the first SIGINT or SIGTERM; a second one raises KeyboardInterrupt."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self.received: signal.Signals | None = None
+        self._report = report
+        self._previous: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> StopSignals:
+        """Take over both signals, where this is the main thread."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._handle)
+            except ValueError:  # Not the main thread, as in a notebook's worker.
+                break
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+        self._report("Stopping after this step; once more stops at once.")

@@ -1,0 +1,246 @@
+"""A run directory: everything needed to repeat, resume, judge and serve one training run."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlrm.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
+from dlrm.config.compose import load_config, save_config
+from dlrm.config.errors import RunError
+from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
+from dlrm.config.root import Config
+from dlrm.config.schema import SCHEMA_FILE, FeatureSchema
+from dlrm.data.dataset import Dataset
+from dlrm.data.prepare import prepare_dataset
+from dlrm.embeddings.local import to_local
+from dlrm.models import build_model, model_config
+
+CONFIG_FILE = "config.yaml"
+MANIFEST_FILE = "manifest.json"
+_PACKAGES = ("dlrm", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy", "pandas",
+             "pyarrow", "hydra-core", "omegaconf", "safetensors")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory with its config and schema read."""
+
+    folder: Path
+    config: Config
+    schema: FeatureSchema
+    """With the widths and pooling that the run's model was built with."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.folder / "checkpoints"
+
+    def evaluation(self, split: str) -> Path:
+        """Return the folder of a split's evaluation."""
+        return self.folder / "evaluation" / split
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest: versions, data, machine and command."""
+        content: dict[str, Any] = json.loads((self.folder / MANIFEST_FILE).read_text())
+        return content
+
+
+def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
+    """Make a new run directory under ``config.output``, whole or not at all.
+
+    Raises:
+        RunError: ``run_name`` names a directory that exists.
+    """
+    schema = model_schema(config, FeatureSchema.load(dataset))
+    folder = _new_folder(config)
+    aside = folder.with_name(f".creating-{folder.name}-{os.getpid()}")
+    aside.mkdir(parents=True)
+    try:
+        save_config(config, aside / CONFIG_FILE)
+        schema.save(aside)
+        if (dataset / "vocabularies").is_dir():
+            shutil.copytree(dataset / "vocabularies", aside / "vocabularies")
+        if code:
+            (aside / "code").mkdir()
+            for path in code:
+                shutil.copy(path, aside / "code" / path.name)
+        manifest = _manifest(config, dataset=dataset, schema=schema)
+        (aside / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return Run(folder, config, schema)
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run directory.
+
+    Raises:
+        RunError: The directory is missing or is not a run's.
+    """
+    for name in (CONFIG_FILE, SCHEMA_FILE, MANIFEST_FILE):
+        if not (folder / name).is_file():
+            raise RunError(
+                f"A run directory must hold {name}, but {folder} does not. "
+                f"Give the directory that dlrm train printed, such as outputs/<run>."
+            )
+    return Run(folder, load_config(folder / CONFIG_FILE), FeatureSchema.load(folder))
+
+
+def model_schema(config: Config, schema: FeatureSchema) -> FeatureSchema:
+    """Return a dataset's schema with the config's table widths and pooling."""
+    width = model_config(config.model).embedding_dim
+    return schema.with_model_options(config.data.sparse_features, width)
+
+
+def load_model(run: Run, *, checkpoint: Path, device: torch.device) -> nn.Module:
+    """Build the run's model with the weights of a checkpoint.
+
+    The model is in evaluation mode and holds no optimizer state.
+
+    Raises:
+        RunError: The checkpoint is missing or damaged.
+    """
+    model = build_model(model_config(run.config.model), run.schema)
+    # Plain SGD keeps no state, so that a model for prediction is its weights alone.
+    stateless = SparseOptimizer(name=SparseOptimizerName.sgd)
+    to_local(model, optimizer=stateless, device=device, initial=None)
+    model.to(device)
+    load_checkpoint(checkpoint, model=model, dense_optimizer=None)
+    return model.eval()
+
+
+def find_checkpoint(run: Run, name: str) -> Path:
+    """Return a checkpoint's folder: ``best``, ``last`` or its own name.
+
+    Raises:
+        RunError: There is none of that name.
+    """
+    if name == "best":
+        return best_checkpoint(run.checkpoints)
+    found = list_checkpoints(run.checkpoints)
+    if name == "last" and found:
+        return found[-1]
+    for folder in found:
+        if folder.name == name:
+            return folder
+    raise RunError(
+        f"checkpoint must be best, last or one of "
+        f"{', '.join(folder.name for folder in found) or 'none yet'}, but it is '{name}'."
+    )
+
+
+def open_dataset(run: Run) -> Dataset:
+    """Open the dataset a run was trained on, preparing it anew where it is gone.
+
+    Raises:
+        RunError: The data is not what the run was trained on.
+    """
+    folder = Path(run.manifest()["dataset"])
+    if not folder.is_dir():
+        folder = prepare_dataset(run.config.data)
+    dataset = Dataset.open(folder)
+    if dataset.schema.fingerprint != run.schema.fingerprint:
+        raise RunError(
+            f"The dataset must have the run's fingerprint {run.schema.fingerprint[:12]}, "
+            f"but {folder} has {dataset.schema.fingerprint[:12]}: the raw files or settings "
+            f"have changed since. Bring the old data back, or train anew."
+        )
+    return dataset
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Hold the run directory: two trainings must not write to one.
+
+    Raises:
+        RunError: Another process holds it.
+    """
+    with (run.folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"One process at a time may train a run, but another one is training "
+                f"{run.folder}. Wait for it, or stop it."
+            ) from error
+        yield
+
+
+def _new_folder(config: Config) -> Path:
+    output = Path(config.output)
+    if config.run_name is not None:
+        folder = output / config.run_name
+        if folder.exists():
+            raise RunError(
+                f"run_name must name a new run, but {folder} exists. Choose another name, "
+                f"or go on with that run: dlrm train run={folder}"
+            )
+        return folder
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    stem = f"{now}-{config.data.name}-{config.model['name']}"
+    folder, count = output / stem, 1
+    while folder.exists():
+        count += 1
+        folder = output / f"{stem}-{count}"
+    return folder
+
+
+def _manifest(
+    config: Config, *, dataset: Path, schema: FeatureSchema
+) -> dict[str, Any]:
+    return {
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "packages": _package_versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git_revision": _git_revision(),
+        "dataset": str(dataset.resolve()),
+        "data_fingerprint": schema.fingerprint,
+        "splits": {n: dataclasses.asdict(s) for n, s in schema.splits.items()},
+        "seed": config.trainer.seed,
+        "device": config.trainer.device.value,
+        "num_threads": torch.get_num_threads(),
+        "world_size": 1,
+    }
+
+
+def _package_versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_revision() -> str | None:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    place = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            command, cwd=place, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,148 @@
+"""A run's model over rows: a split of its dataset, or raw rows it has never seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from dlrm.config.data import BadRows, DataConfig, SourceFormat, Split, TableSource
+from dlrm.config.delimiters import DELIMITERS
+from dlrm.config.errors import ConfigError
+from dlrm.data.collate import encoded_batches
+from dlrm.data.dataset import Dataset
+from dlrm.data.loader import BatchLoader
+from dlrm.data.order import RowOrder
+from dlrm.data.prepare import iter_encoded
+from dlrm.data.sources import open_source
+from dlrm.data.transforms import FittedTransforms
+from dlrm.distributed.device import choose_device
+from dlrm.evaluation.predictions import (
+    Predictions,
+    collect_predictions,
+    concatenate_predictions,
+)
+from dlrm.metrics.link import probabilities_from_logits
+from dlrm.run import Run, load_model
+
+RawRows = str | Path | pd.DataFrame
+_BATCH_SIZE = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Predictions and, row-aligned, where each row came from and its kept columns."""
+
+    predictions: Predictions
+    side: pa.Table
+
+
+def score_split(
+    run: Run, dataset: Dataset, *, split: str, checkpoint: Path
+) -> Scored:
+    """Score one split of the run's dataset.
+
+    Raises:
+        ConfigError: There is no such split, or it has no rows.
+    """
+    sizes = {name: found.num_rows for name, found in dataset.schema.splits.items()}
+    if not sizes.get(split):
+        found = ", ".join(f"{name} ({rows:,} rows)" for name, rows in sizes.items())
+        raise ConfigError(
+            f"split must name a split with rows, but '{split}' is none: the dataset has "
+            f"{found}."
+        )
+    device = choose_device(run.config.trainer.device)
+    model = load_model(run, checkpoint=checkpoint, device=device)
+    loader = BatchLoader(
+        dataset.split(split),
+        dataset.schema,
+        order=RowOrder(sizes[split], seed=0, shuffle=False, max_rows_in_memory=1),
+        global_batch_size=_BATCH_SIZE,
+    )
+    predictions = collect_predictions(model, loader.batches(0), device)
+    return Scored(predictions, dataset.side(split))
+
+
+def score_rows(
+    run: Run, rows: RawRows, *, checkpoint: Path, with_labels: bool
+) -> Iterator[Scored]:
+    """Apply the run's fitted transforms to raw rows and score them, part after part.
+
+    Row ids count from 0 over all parts. Bad rows are errors, whatever the run's policy:
+    the result is row for row with the input.
+
+    Raises:
+        UserError: The input cannot be read as the run's data was.
+    """
+    data = input_config(run.config.data, rows)
+    frame = rows if isinstance(rows, pd.DataFrame) else None
+    source = open_source(data, frame)
+    transforms = FittedTransforms.load(run.folder)
+    device = choose_device(run.config.trainer.device)
+    model = load_model(run, checkpoint=checkpoint, device=device)
+    start = 0
+    for encoded, side in iter_encoded(data, transforms, source, with_labels):
+        batches = encoded_batches([encoded], run.schema, _BATCH_SIZE)
+        found = collect_predictions(model, batches, device)
+        found = dataclasses.replace(found, row_ids=found.row_ids + start)
+        yield Scored(found, side)
+        start += len(encoded)
+
+
+def score_table(run: Run, rows: RawRows, *, checkpoint: Path) -> Iterator[pa.Table]:
+    """Score raw rows that need no label; yield tables of row, id, probability and logit."""
+    id_column = run.config.data.id_column
+    for part in score_rows(run, rows, checkpoint=checkpoint, with_labels=False):
+        found = part.predictions
+        columns = {"row": found.row_ids}
+        if id_column is not None:
+            columns[id_column] = part.side[id_column]
+        columns["probability"] = probabilities_from_logits(found.logits)
+        columns["logit"] = found.logits
+        yield pa.table(columns)
+
+
+def concatenate_scored(parts: list[Scored]) -> Scored:
+    """Return all parts as one, in order."""
+    return Scored(
+        concatenate_predictions([part.predictions for part in parts]),
+        pa.concat_tables([part.side for part in parts]),
+    )
+
+
+def input_config(data: DataConfig, rows: RawRows) -> DataConfig:
+    """Return the run's data section, pointed at other rows.
+
+    Criteo's and tables' files are read as the training files were. MovieLens' files and the
+    synthetic log join or generate their rows, so new ones come as a plain table with the
+    same columns.
+    """
+    table, form = data.table, data.format
+    if isinstance(rows, pd.DataFrame) or form in (
+        SourceFormat.movielens,
+        SourceFormat.synthetic,
+    ):
+        form = SourceFormat.table
+        table = table or TableSource(separator=_separator(rows))
+    return dataclasses.replace(
+        data,
+        format=form,
+        source=None if isinstance(rows, pd.DataFrame) else str(rows),
+        files={},
+        split=Split.source,
+        split_column=None,
+        bad_rows=BadRows.error,
+        table=table,
+        movielens=None,
+        synthetic=None,
+    )
+
+
+def _separator(rows: RawRows) -> str:
+    names = {text: name for name, text in DELIMITERS.items()}
+    return names["\t"] if str(rows).removesuffix(".gz").endswith(".tsv") else names[","]
