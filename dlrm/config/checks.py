@@ -5,7 +5,9 @@ from __future__ import annotations
 from dlrm.config.errors import ConfigError
 
 
-def require(condition: bool, key: str, requirement: str, value: object, hint: str = "") -> None:
+def require(
+    condition: bool, key: str, requirement: str, value: object, hint: str = ""
+) -> None:
     """Refuse a setting: the requirement, what came and, where it helps, what to do.
 
     Raises:

@@ -52,7 +52,7 @@ class BadRows(Enum):
 class SyntheticSource:
     """A seeded generator of click logs with planted interactions."""
 
-    num_rows: int = 2_000_000
+    num_rows: int = 2_500_000
     """Rows of all splits together, cut 8:1:1."""
     seed: int = 0
 

@@ -84,7 +84,8 @@ class SparseFeature:
     at most this many, the most frequent values kept."""
     out_of_range: OutOfRange = OutOfRange.oov
     """For values outside the vocabulary (``error``, ``oov`` or ``hash``, which shares
-    the known rows) and for ``identity`` ids outside the table (all four; ``oov`` is row 0)."""
+    the known rows) and for ``identity`` ids outside the table (all four; ``oov`` is row
+    0)."""
     num_buckets: int = 0
     """For ``bucketize``: equal-frequency buckets fitted on the training rows."""
     boundaries: list[float] | None = None
@@ -92,21 +93,24 @@ class SparseFeature:
     multi_hot: bool = False
     """The column holds lists, or strings that ``delimiter`` cuts into lists."""
     delimiter: str | None = None
-    """Separates the ids of one bag: a character, or ``comma``, ``tab``, ``pipe``, ``caret``,
-    ``semicolon``, ``space``."""
+    """Separates the ids of one bag: a character, or ``comma``, ``tab``, ``pipe``,
+    ``caret``, ``semicolon``, ``space``."""
     weight_column: str | None = None
     """Column with one weight an id: a list, or numbers cut by the same delimiter."""
     max_length: int | None = None
     """Ids of one bag beyond this many are dropped, the first ones kept."""
     table: str | None = None
-    """Features that name the same table share its rows; the feature's own name where not set."""
+    """Features that name the same table share its rows; the feature's own name where
+    not set."""
     embedding_dim: int | None = None
     """Width of the table; ``model.embedding_dim`` where not set."""
     pooling: Pooling = Pooling.sum
 
     def check(self, key: str) -> None:
         """Check ranges and contradictions; ``key`` is this section's key as typed."""
-        require(self.min_frequency >= 1, f"{key}.min_frequency", ">= 1", self.min_frequency)
+        require(
+            self.min_frequency >= 1, f"{key}.min_frequency", ">= 1", self.min_frequency
+        )
         for name in ("num_embeddings", "max_length", "embedding_dim"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{key}.{name}", ">= 1", value)
@@ -137,7 +141,8 @@ class SparseFeature:
                 f"{self.num_buckets}, with boundaries={self.boundaries}",
             )
             ascending = self.boundaries is None or (
-                len(self.boundaries) > 0 and sorted(set(self.boundaries)) == self.boundaries
+                len(self.boundaries) > 0
+                and sorted(set(self.boundaries)) == self.boundaries
             )
             require(ascending, f"{key}.boundaries", "ascending", self.boundaries)
             require(not self.multi_hot, f"{key}.multi_hot", "false for bucketize", True)

@@ -1,7 +1,8 @@
 """The ``model`` section's base, and the register of models.
 
-A model's own config class stands in the model's own file, which imports torch; so the section
-stays a plain dict until that file is imported, and is checked against the class then.
+A model's own config class stands in the model's own file, which imports torch; so the
+section stays a plain dict until that file is imported, and is checked against the class
+then.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ class InitName(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class EmbeddingInit:
-    """Initial values of embedding rows: a function of (seed, table, row key, column)."""
+    """Initial values of embedding rows: a function of (seed, table, row key,
+    column)."""
 
     name: InitName = InitName.uniform
     scale: float | None = None
-    """For ``uniform``, 1 / sqrt(rows of the table) where not set (Naumov et al. 2019's code);
-    required for ``normal``."""
+    """For ``uniform``, 1 / sqrt(rows of the table) where not set (Naumov et al. 2019's
+    code); required for ``normal``."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,7 +51,9 @@ class ModelConfig:
         Raises:
             ConfigError: A value is out of range.
         """
-        require(self.embedding_dim >= 1, "model.embedding_dim", ">= 1", self.embedding_dim)
+        require(
+            self.embedding_dim >= 1, "model.embedding_dim", ">= 1", self.embedding_dim
+        )
         init = self.embedding_init
         known = init.scale is not None or init.name is InitName.uniform
         require(known, "model.embedding_init.scale", "set for normal", init.scale)

@@ -15,9 +15,11 @@ class SparseOptimizerName(Enum):
     sgd = "sgd"
     adagrad = "adagrad"
     rowwise_adagrad = "rowwise_adagrad"
-    """One accumulator a row: the mean of the squared gradient over the row's columns."""
+    """One accumulator a row: the mean of the squared gradient over the row's
+    columns."""
     adam = "adam"
-    """Lazy: a row's moments move when it is looked up; bias correction counts all steps."""
+    """Lazy: a row's moments move when it is looked up; bias correction counts all
+    steps."""
     partial_rowwise_adam = "partial_rowwise_adam"
     lamb = "lamb"
     partial_rowwise_lamb = "partial_rowwise_lamb"
@@ -45,11 +47,14 @@ class SparseOptimizer:
     momentum: float = 0.9
     """For ``lars_sgd``."""
     weight_decay: float = 0.0
-    """L2 on the rows a batch touches, added to their gradient; untouched rows do not decay."""
+    """L2 on the rows a batch touches, added to their gradient; untouched rows do not
+    decay."""
     clip_value: float | None = None
-    """Elementwise limit on the gradient of the pooled vectors, before it reaches rows."""
+    """Elementwise limit on the gradient of the pooled vectors, before it reaches
+    rows."""
     clip_norm: float | None = None
-    """Refused: rows are updated inside backward, before a norm over all tables exists."""
+    """Refused: rows are updated inside backward, before a norm over all tables
+    exists."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -73,7 +78,8 @@ class Schedule:
     warmup_steps: int = 0
     decay: Decay = Decay.constant
     decay_steps: int | None = None
-    """Steps from the end of warm-up to the lowest rate; the rest of the run where not set."""
+    """Steps from the end of warm-up to the lowest rate; the rest of the run where not
+    set."""
     min_factor: float = 0.0
     """Where decay ends, as a share of the learning rate."""
     power: float = 2.0
@@ -102,7 +108,9 @@ class OptimizerConfig:
         clip = self.dense.clip_norm
         require(clip is None or clip > 0, "optimizer.dense.clip_norm", "above 0", clip)
         clip = self.sparse.clip_value
-        require(clip is None or clip > 0, "optimizer.sparse.clip_value", "above 0", clip)
+        require(
+            clip is None or clip > 0, "optimizer.sparse.clip_value", "above 0", clip
+        )
         require(
             self.sparse.clip_norm is None,
             "optimizer.sparse.clip_norm",

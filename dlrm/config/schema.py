@@ -1,6 +1,7 @@
 """The fitted feature schema: what ``prepare`` learned, and all that a model knows of its input.
 
-It is stored with the dataset, copied into every run, and checked whenever data meets a model.
+It is stored with the dataset, copied into every run, and checked whenever data meets a
+model.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class FittedDense:
 
     @property
     def num_columns(self) -> int:
-        """Columns of the dense matrix: the value and, where asked for, its indicator."""
+        """Columns of the dense matrix: the value and, where asked for, its
+        indicator."""
         return 1 + self.feature.missing_indicator
 
 
@@ -81,7 +83,8 @@ class SplitSummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureSchema:
-    """Features in order, as fitted. Dense columns and sparse keys of a batch follow it."""
+    """Features in order, as fitted. Dense columns and sparse keys of a batch follow
+    it."""
 
     name: str
     label: str
@@ -98,9 +101,14 @@ class FeatureSchema:
         """Columns of the dense matrix."""
         return sum(feature.num_columns for feature in self.dense)
 
+    def num_rows(self, split: str) -> int:
+        """Return the size of a split, 0 where there is none of that name."""
+        return self.splits[split].num_rows if split in self.splits else 0
+
     @property
     def groups(self) -> dict[str, tuple[FittedSparse, ...]]:
-        """The sparse features of each group, in schema order; empty groups are left out."""
+        """The sparse features of each group, in schema order; empty groups are left
+        out."""
         found: dict[str, tuple[FittedSparse, ...]] = {}
         for feature in self.sparse:
             found[feature.group] = (*found.get(feature.group, ()), feature)
@@ -198,14 +206,12 @@ class FeatureSchema:
 
 def _rebuild_dense(entry: dict[str, Any]) -> FittedDense:
 
-
     options = dict(entry["feature"])
     options["missing"] = Missing(options["missing"])
     return FittedDense(**{**entry, "feature": DenseFeature(**options)})
 
 
 def _rebuild_sparse(entry: dict[str, Any]) -> FittedSparse:
-
 
     options = dict(entry["feature"])
     options["encoding"] = Encoding(options["encoding"])

@@ -50,7 +50,8 @@ class TrainerConfig:
     log_every: int = 50
     """Steps between lines of metrics.jsonl."""
     evaluate_every: int | None = None
-    """Steps between evaluations on the validation split; each epoch's end where not set."""
+    """Steps between evaluations on the validation split; each epoch's end where not
+    set."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; at each evaluation where not set."""
     keep_checkpoints: int = 2
@@ -61,9 +62,11 @@ class TrainerConfig:
     accumulation_steps: int = 1
     """Refused above 1: fused tables update rows in every backward."""
     shuffle_rows_in_memory: int = 200_000_000
-    """Training splits up to this many rows are shuffled exactly, larger ones in blocks."""
+    """Training splits up to this many rows are shuffled exactly, larger ones in
+    blocks."""
     prefetch_batches: int = 4
-    """Batches made ahead of the step by a background thread; 0 makes them in the step."""
+    """Batches made ahead of the step by a background thread; 0 makes them in the
+    step."""
 
     def __post_init__(self) -> None:
         """Check ranges, naming keys as typed.

@@ -1,0 +1,1 @@
+"""Configuration values as YAML, packaged as dlrm.conf; types live in dlrm/config."""

@@ -1,0 +1,151 @@
+"""The entry point ``dlrm``: finds the command, runs it, and words its errors."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import sys
+import traceback
+from types import ModuleType
+
+from dlrm import __version__
+from dlrm.commands.arguments import render_help, render_rows
+from dlrm.config.environment import read_environment
+from dlrm.config.errors import UserError
+from dlrm.config.keys import did_you_mean
+
+COMMANDS = {
+    "init": "Look at a table of clicks and write a data config for it",
+    "prepare": "Turn raw files into a prepared dataset",
+    "train": "Train a model, preparing the data first if needed",
+    "evaluate": "Measure a trained model on a split or a labelled file",
+    "predict": "Score raw rows with a trained model",
+    "bench": "Measure this machine's speed",
+    "doctor": "Check this installation and say how to mend it",
+}
+"""Each is the module of its name here, imported when it is run."""
+
+_DISK_FULL = "No space left on device"
+SUCCESS, USER_ERROR, INTERRUPTED = 0, 2, 130
+
+
+def run() -> None:
+    """Run the command line and exit."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: list[str]) -> int:
+    """Run one command line and return its exit code.
+
+    Errors that a user can cause are printed as one message and give 2; anything else
+    is a bug and keeps its traceback.
+    """
+    name = argv[0] if argv else "--help"
+    if name in ("--help", "-h", "help"):
+        print(_overview(), end="")
+        return SUCCESS
+    if name in ("--version", "-V"):
+        print(f"dlrm {__version__}")
+        return SUCCESS
+    if name not in COMMANDS:
+        hint = did_you_mean(name, list(COMMANDS))
+        known = ", ".join(COMMANDS)
+        return _fail("dlrm", f"There is no command '{name}'.{hint} Commands: {known}.")
+    return _run_command(name, argv[1:])
+
+
+def _run_command(name: str, argv: list[str]) -> int:
+    # fbgemm's first lookup asks torch in a way that torch warns about; no user can act
+    # on it.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    try:
+        module = importlib.import_module(f"dlrm.commands.{name}")
+        if {"--help", "-h"} & set(argv):
+            print(render_help(module.HELP), end="")
+            return SUCCESS
+        return _call(module, argv)
+    except UserError as error:
+        return _fail(f"dlrm {name}", str(error))
+    except KeyboardInterrupt:
+        print(f"dlrm {name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has gone: nothing is left to tell it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+    except ImportError as error:
+        message = explain_import_error(error)
+        if message is None:
+            raise
+        return _fail(f"dlrm {name}", message)
+    except OSError as error:
+        message = explain_os_error(error)
+        if message is None:
+            raise
+        return _fail(f"dlrm {name}", message)
+
+
+def _call(module: ModuleType, argv: list[str]) -> int:
+    try:
+        return int(module.main(argv))
+    except (UserError, KeyboardInterrupt, OSError, ImportError):
+        raise
+    except Exception as error:
+        if _DISK_FULL in str(error):
+            # Libraries wrap the system's error in one of their own.
+            raise OSError(errno.ENOSPC, _DISK_FULL) from error
+        print("dlrm: this is a bug in dlrm, not in what you typed:", file=sys.stderr)
+        raise
+
+
+def explain_os_error(error: OSError) -> str | None:
+    """Word a file system's error; None for one that is no user's doing."""
+    path = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or _DISK_FULL in str(error):
+        return (
+            f"Writing needs free space, but the disk is full{path}. Free some, or "
+            f"write elsewhere with output=... and data.prepared=... on another disk."
+        )
+    if error.filename is None:
+        return None
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename} must exist, but it does not. Check the path."
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return (
+            f"{error.filename} must be open to you, but the system refuses it "
+            f"({error.strerror}). Check its permissions, or choose another path."
+        )
+    if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
+        return f"{error.filename} cannot be used: {error.strerror}. Check the path."
+    return None
+
+
+def explain_import_error(error: ImportError) -> str | None:
+    """Word a package that cannot be imported, or return None for one of our own."""
+    package = (error.name or "").partition(".")[0]
+    if package == "dlrm":
+        return None
+    return (
+        f"{package or 'A package'} must be importable, but it is not: {error}. "
+        f"Run dlrm doctor, which prints the line that mends it."
+    )
+
+
+def _fail(prefix: str, message: str) -> int:
+    if read_environment().full_error and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    print(f"{prefix}: error: {message}", file=sys.stderr)
+    return USER_ERROR
+
+
+def _overview() -> str:
+    return (
+        "usage: dlrm COMMAND [key=value ...]\n\n"
+        "Train click-through-rate models, from raw clicks to a judged model.\n\n"
+        f"commands:\n{render_rows(COMMANDS)}\n\n"
+        "dlrm COMMAND --help shows a command's keys and examples. Exit codes: 0 is\n"
+        "success, 2 an error of yours, told in one message; DLRM_FULL_ERROR=1 adds\n"
+        "the traceback.\n"
+    )

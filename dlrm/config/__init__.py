@@ -1,0 +1,1 @@
+"""Typed settings, the feature schema and the errors a user can cause. Free of torch."""

@@ -1,0 +1,123 @@
+"""Progress of long work: a bar on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Show how far a piece of work is. Use it as a context manager.
+
+    Lines and bars go to standard error, so that standard output holds results alone.
+    """
+
+    def __init__(
+        self,
+        total: float | None,
+        label: str,
+        unit: str,
+        *,
+        stream: TextIO | None = None,
+        seconds_between_lines: float = SECONDS_BETWEEN_LINES,
+    ) -> None:
+        """Start at 0 of ``total`` units; None where nobody knows how many there are."""
+        self._stream = stream or sys.stderr
+        self._label = label
+        self._unit = unit
+        self._total = total
+        self._seconds_between_lines = seconds_between_lines
+        self._done = 0.0
+        self._fields: dict[str, object] = {}
+        self._start = self._last_line = time.monotonic()
+        self._printed = False
+        self._bar: tqdm | None = None
+        if self._stream.isatty():
+            self._bar = tqdm(
+                total=total,
+                desc=label,
+                unit=unit if unit == "%" else f" {unit}",
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format=_bar_format(total, unit),
+            )
+
+    def update(self, n: float = 1, fields: dict[str, object] | None = None) -> None:
+        """Count ``n`` more units; ``fields`` are shown beside them from now on."""
+        self._done += n
+        if fields:
+            self._fields.update(fields)
+        if self._bar is not None:
+            if fields:
+                self._bar.set_postfix_str(_shown(self._fields), refresh=False)
+            self._bar.update(n)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= self._seconds_between_lines:
+            self._last_line = now
+            self._print_line()
+
+    def write(self, line: str) -> None:
+        """Print a line without tearing the bar."""
+        if self._bar is not None:
+            self._bar.write(line, file=self._stream)
+        else:
+            print(line, file=self._stream, flush=True)
+
+    def __enter__(self) -> Progress:
+        """Return the progress."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the last state on the screen; short work prints no line at all."""
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None and self._printed:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._printed = True
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        parts = [f"{self._label}: {_amount(self._done)}"]
+        if self._unit == "%":
+            parts[0] += " %"
+        elif self._total is None:
+            parts[0] += f" {self._unit}"
+        else:
+            parts[0] += f"/{_amount(self._total)} {self._unit}"
+        if self._unit != "%":
+            parts.append(f"{_rate(self._done / seconds)} {self._unit}/s")
+        if self._total and 0 < self._done < self._total:
+            left = seconds * (self._total - self._done) / self._done
+            parts.append(f"{tqdm.format_interval(left)} left")
+        parts += [f"{name}={value}" for name, value in self._fields.items()]
+        print(", ".join(parts), file=self._stream, flush=True)
+
+
+def _bar_format(total: float | None, unit: str) -> str | None:
+    if unit != "%" or total is None:
+        return None
+    return "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
+
+
+def _amount(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _rate(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _shown(fields: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in fields.items())

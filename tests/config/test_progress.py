@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import io
+
+from dlrm.config.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_off_a_terminal_a_line_says_how_far_and_what():
+    stream = io.StringIO()
+    with Progress(
+        200, "train", "step", stream=stream, seconds_between_lines=0
+    ) as shown:
+        shown.update(50, {"loss": "0.51"})
+    first, last = stream.getvalue().splitlines()
+    assert first.startswith("train: 50/200 step, ")
+    assert " left" in first
+    assert first.endswith("loss=0.51")
+    assert last.startswith("train: 50/200 step")
+    assert "\r" not in stream.getvalue()
+
+
+def test_lines_come_only_every_few_seconds_and_short_work_is_silent():
+    stream = io.StringIO()
+    with Progress(1000, "train", "step", stream=stream) as shown:
+        for _ in range(1000):
+            shown.update(1)
+    assert stream.getvalue() == ""
+
+
+def test_work_without_a_known_end_counts_what_is_done():
+    stream = io.StringIO()
+    with Progress(
+        None, "score", "rows", stream=stream, seconds_between_lines=0
+    ) as shown:
+        shown.update(1500)
+    line = stream.getvalue().splitlines()[0]
+    assert line.startswith("score: 1,500 rows, ")
+    assert "left" not in line
+
+
+def test_a_percentage_has_no_rate():
+    stream = io.StringIO()
+    with Progress(100, "Reading", "%", stream=stream, seconds_between_lines=0) as shown:
+        shown.update(40.0, {"rows": "7"})
+    assert "Reading: 40 %," in stream.getvalue()
+    assert "/s" not in stream.getvalue()
+
+
+def test_a_failure_prints_no_last_line():
+    stream = io.StringIO()
+    try:
+        with Progress(9, "train", "step", stream=stream) as shown:
+            shown.update(1)
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert stream.getvalue() == ""
+
+
+def test_on_a_terminal_a_bar_is_drawn_with_its_fields():
+    stream = Terminal()
+    with Progress(2, "train", "step", stream=stream) as shown:
+        shown.update(1, {"loss": "0.5"})
+        shown.write("epoch 1 done")
+        shown.update(1)
+    text = stream.getvalue()
+    assert "train" in text
+    assert "2/2" in text
+    assert "loss=0.5" in text
+    assert "epoch 1 done" in text
+
+
+def test_a_bar_of_percent_shows_no_raw_counts():
+    stream = Terminal()
+    with Progress(100, "Reading", "%", stream=stream) as shown:
+        shown.update(100.0)
+    assert "Reading: 100%" in stream.getvalue()
+    assert "/100" not in stream.getvalue()
