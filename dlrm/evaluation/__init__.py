@@ -1,0 +1,1 @@
+"""One pass over a split: predictions, metrics and a report that can be mailed."""

@@ -1,0 +1,1 @@
+"""Click metrics: numpy alone, float64, exact; each argues for its definition."""
