@@ -1,0 +1,1 @@
+"""From raw files to batches: sources, transforms, datasets and their loader."""

@@ -1,0 +1,161 @@
+"""Criteo's click logs as published: the Kaggle sample and the terabyte of 24 days."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dlrm.config.data import CriteoSource, DataConfig, SourceFormat, Split
+from dlrm.config.errors import ConfigError, DataError
+from dlrm.data.sources.chunk import Chunk
+from dlrm.data.sources.criteo_multi_hot import BAG_SIZES, to_bags
+from dlrm.data.sources.delimited import BLOCK_BYTES, read_delimited
+from dlrm.data.sources.dialect import Dialect
+from dlrm.data.sources.files import InputFile, file_identity, resolve_files
+from dlrm.data.sources.headers import missing_columns, read_header
+from dlrm.data.sources.needed import needed_columns
+
+COUNTS = tuple(f"I{number}" for number in range(1, 14))
+IDS = tuple(f"C{number}" for number in range(1, 27))
+_LABELLED = ("label", *COUNTS, *IDS)
+_UNLABELLED = (*COUNTS, *IDS)
+_DAY = re.compile(r"day_(\d+)")
+
+
+class CriteoLog:
+    """Columns ``label``, ``I1`` to ``I13`` (null where empty), ``C1`` to ``C26``.
+
+    The files have no header, tabs between the columns and hexadecimal ids. The terabyte
+    is split by day as MLPerf does: the days before the last one train; the last one's
+    first half, rounded up, is for validation, the rest for the test.
+    """
+
+    def __init__(self, data: DataConfig, *, with_labels: bool) -> None:
+        """Find the files and look at their first lines.
+
+        Raises:
+            ConfigError: Multi-hot bags are asked for, but a feature takes one id.
+            DataError: The files are not Criteo's, or have no labels where they must.
+        """
+        self._data = data
+        self._options = data.criteo or CriteoSource()
+        self._files = resolve_files(data.source)
+        by_day = data.format is SourceFormat.criteo_1tb and data.split is Split.source
+        self._held_out: Path | None = None
+        if by_day and with_labels and len(self._files) > 1:
+            self._files = sorted(self._files, key=_day)
+            self._held_out = self._files[-1]
+        names = _column_names(self._files[0], with_labels=with_labels)
+        needed = needed_columns(data, with_labels=with_labels)
+        missing = [name for name in needed.required if name not in names]
+        if missing:
+            raise missing_columns(missing, names, file=str(self._files[0]))
+        self._columns = needed.present(names)
+        self._dialect = Dialect(separator="\t", quoting=False, column_names=names)
+        if self._options.multi_hot:
+            _check_multi_hot(data)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all rows, day after day.
+
+        Raises:
+            DataError: A row is not sound.
+        """
+        multi_hot = self._options.multi_hot
+        chunks = read_delimited(
+            self._files,
+            self._dialect,
+            columns=self._columns,
+            bad_rows=self._data.bad_rows,
+            # A row of bags has 214 ids in place of 26.
+            block_bytes=BLOCK_BYTES >> 3 if multi_hot else BLOCK_BYTES,
+        )
+        for chunk in self._split_by_day(chunks):
+            yield self._with_bags(chunk) if multi_hot else chunk
+
+    def identity(self) -> dict[str, Any]:
+        """Return the files' identities."""
+        return {"files": [file_identity(path) for path in self._files]}
+
+    def _split_by_day(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        if self._held_out is None:
+            yield from chunks
+            return
+        middle = (_count_lines(self._held_out) + 1) // 2
+        for chunk in chunks:
+            if chunk.file != str(self._held_out):
+                yield dataclasses.replace(chunk, split="train")
+                continue
+            num_valid = int((chunk.rows <= middle).sum())
+            if num_valid or chunk.quarantined:
+                yield _part(chunk, 0, num_valid, "valid")
+            if num_valid < len(chunk.rows):
+                yield _part(chunk, num_valid, len(chunk.rows), "test")
+
+    def _with_bags(self, chunk: Chunk) -> Chunk:
+        table, seed = chunk.table, self._options.multi_hot_seed
+        for name, size in zip(IDS, BAG_SIZES, strict=True):
+            if name in table.column_names:
+                bags = to_bags(table[name], size=size, seed=seed)
+                table = table.set_column(table.column_names.index(name), name, bags)
+        return dataclasses.replace(chunk, table=table)
+
+
+def _part(chunk: Chunk, start: int, stop: int, split: str) -> Chunk:
+    return dataclasses.replace(
+        chunk,
+        table=chunk.table.slice(start, stop - start),
+        rows=chunk.rows[start:stop],
+        split=split,
+        quarantined=chunk.quarantined if split == "valid" else (),
+    )
+
+
+def _column_names(path: Path, *, with_labels: bool) -> tuple[str, ...]:
+    header = read_header(path, Dialect(quoting=False, separator="\t", column_names=()))
+    width = header.text.count("\t") + 1
+    if width == len(_LABELLED):
+        return _LABELLED
+    if width == len(_UNLABELLED):
+        if with_labels:
+            raise DataError(
+                f"{path} must have 40 columns, the label first, but it has the 39 of "
+                "Criteo's test.txt, which has no labels. It can only be predicted."
+            )
+        return _UNLABELLED
+    raise DataError(
+        f"{path} must have 40 columns separated by tabs (a label, 13 counts, 26 ids), "
+        f"but its first line has {width}. For another layout use data.format=table."
+    )
+
+
+def _day(path: Path) -> int:
+    found = _DAY.search(path.name)
+    if found is None:
+        raise DataError(
+            f"data.source must name files day_0 to day_23 where data.split=source, but "
+            f"{path} is none. Choose data.split=random for other files."
+        )
+    return int(found[1])
+
+
+def _count_lines(path: Path) -> int:
+    """Count lines, in a pass over the file: nothing else says where half is."""
+    count, last = 0, b"\n"
+    with InputFile(path) as file:
+        while data := file.read(BLOCK_BYTES):
+            count, last = count + data.count(b"\n"), data[-1:]
+    return count + (last != b"\n")
+
+
+def _check_multi_hot(data: DataConfig) -> None:
+    for name, feature in data.sparse_features.items():
+        if (feature.column or name) in IDS and not feature.multi_hot:
+            raise ConfigError(
+                f"data.sparse_features.{name}.multi_hot must be true where "
+                "data.criteo.multi_hot is, but it is false. Choose "
+                "data=criteo_1tb_multi_hot, which sets it for all features."
+            )

@@ -1,0 +1,140 @@
+"""The user's own CSV, TSV or Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dlrm.config.data import DataConfig, Split, TableSource
+from dlrm.config.delimiters import delimiter_text
+from dlrm.config.errors import ConfigError, DataError
+from dlrm.data.sources.chunk import Chunk
+from dlrm.data.sources.delimited import read_delimited
+from dlrm.data.sources.dialect import Dialect
+from dlrm.data.sources.files import (
+    PARQUET_MAGIC,
+    file_identity,
+    missing_file,
+    natural_order,
+    read_magic,
+    resolve_files,
+)
+from dlrm.data.sources.needed import needed_columns
+from dlrm.data.sources.parquet import read_parquet
+
+_SPLITS = ("train", "valid", "test")
+
+
+class TableFiles:
+    """Files of one table; only the columns that are needed are read."""
+
+    def __init__(self, data: DataConfig, *, with_labels: bool) -> None:
+        """Find the files.
+
+        Raises:
+            ConfigError: ``data.files`` is at odds with itself.
+            DataError: A file is missing, or Parquet and text files are mixed.
+        """
+        self._data = data
+        self._needed = needed_columns(data, with_labels=with_labels)
+        self._splits: dict[Path, str] = {}
+        if data.split is Split.files:
+            self._splits = _files_by_split(data)
+            self._files = list(self._splits)
+        else:
+            self._files = resolve_files(data.source)
+        self._is_parquet = all_parquet(self._files)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all rows, file after file.
+
+        Raises:
+            DataError: A file cannot be read as the config says.
+        """
+        if self._is_parquet:
+            return read_parquet(self._files, needed=self._needed, splits=self._splits)
+        return read_delimited(
+            self._files,
+            table_dialect(self._data.table or TableSource()),
+            columns=self._needed.required,
+            optional=self._needed.optional,
+            bad_rows=self._data.bad_rows,
+            splits=self._splits,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Return every file's identity and split."""
+        return {
+            "files": [
+                {**file_identity(path), "split": self._splits.get(path)}
+                for path in self._files
+            ]
+        }
+
+
+def table_dialect(table: TableSource) -> Dialect:
+    """Translate the ``data.table`` section."""
+    names = table.column_names
+    return Dialect(
+        separator=delimiter_text(table.separator, key="data.table.separator"),
+        quoting=table.quoting,
+        encoding=table.encoding,
+        null_values=tuple(table.null_values),
+        column_names=None if names is None else tuple(names),
+    )
+
+
+def all_parquet(files: Sequence[Path]) -> bool:
+    """Say whether the files are Parquet, going by their first bytes.
+
+    Raises:
+        DataError: Some are and some are not.
+    """
+    parquet = [path for path in files if read_magic(path).startswith(PARQUET_MAGIC)]
+    if parquet and len(parquet) < len(files):
+        other = next(path for path in files if path not in parquet)
+        raise DataError(
+            f"data.source must name files of one format, but {parquet[0]} is Parquet "
+            f"and {other} is text. Name those you want, perhaps as a glob: *.parquet"
+        )
+    return bool(parquet)
+
+
+def _files_by_split(data: DataConfig) -> dict[Path, str]:
+    """Resolve ``data.files``, relative to ``data.source`` where that is set."""
+    folder = Path(data.source).expanduser() if data.source else None
+    if folder is not None and not folder.is_dir():
+        if not folder.exists():
+            raise missing_file(folder, key="data.source")
+        raise ConfigError(
+            "data.source must be the folder of data.files where data.split=files, but "
+            f"it is the file {folder}."
+        )
+    splits: dict[Path, str] = {}
+    for split, names in data.files.items():
+        if split not in _SPLITS:
+            raise ConfigError(
+                f"data.files must list files of {', '.join(_SPLITS)}, but it "
+                f"has {split!r}."
+            )
+        for name in names:
+            source = name if folder is None else str(folder / name)
+            for path in resolve_files(source, key=f"data.files.{split}"):
+                if path in splits:
+                    raise ConfigError(
+                        f"data.files must list each file once, but {path} stands under "
+                        f"{splits[path]} and {split}."
+                    )
+                splits[path] = split
+    if "train" not in splits.values():
+        raise ConfigError(
+            "data.files.train must list the training files, but it is not set."
+        )
+    return dict(sorted(splits.items(), key=lambda item: _split_order(*item)))
+
+
+def _split_order(
+    path: Path, split: str
+) -> tuple[int, tuple[str, list[tuple[int, int, str]]]]:
+    return _SPLITS.index(split), natural_order(path)
