@@ -13,10 +13,10 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 class Batch:
     """Dense matrix, one ``KeyedJaggedTensor`` a group, labels, weights and row numbers.
 
-    ``dense`` is [B, N] float32; ``labels`` and ``weights`` are [B] float32; ``row_ids`` is [B]
-    int64, the row's place in its split. ``sparse`` maps a group of the schema (``pooled``,
-    ``weighted``) to its features' bags, keys in schema order. Padding rows have empty bags,
-    weight 0 and row id -1.
+    ``dense`` is [B, N] float32; ``labels`` and ``weights`` are [B] float32; ``row_ids``
+    is [B] int64, the row's place in its split. ``sparse`` maps a group of the schema
+    (``pooled``, ``weighted``) to its features' bags, keys in schema order. Padding rows
+    have empty bags, weight 0 and row id -1.
     """
 
     dense: torch.Tensor

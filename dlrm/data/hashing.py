@@ -1,0 +1,73 @@
+"""64-bit hashes of texts and numbers, the same on every platform and version.
+
+Embedding rows of ``encoding=hash``, random splits and initial values hang on them, so
+a change here changes what stored models mean. ``splitmix64`` is the one of Steele, Lea
+and Flood, "Fast splittable pseudorandom number generators" (2014).
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MAX_VECTOR_BYTES = 256
+
+
+def splitmix64(numbers: np.ndarray) -> np.ndarray:
+    """Scramble uint64 numbers one to one; the argument is left as it is."""
+    mixed: np.ndarray = numbers + _GOLDEN
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def hash_texts(texts: pa.Array) -> np.ndarray:
+    """Return the uint64 hash of each text's UTF-8 bytes; null counts as "".
+
+    A text of at most 256 bytes starts from its length and takes in its bytes as
+    little-endian 64-bit words, the last one filled with zeros, by
+    h = splitmix64(h xor word). A longer one is the first 8 bytes of its BLAKE2b digest.
+    """
+    texts = texts.cast(pa.large_string())
+    if texts.null_count:
+        texts = texts.fill_null("")
+    starts, data = _bytes_of(texts)
+    lengths = np.diff(starts).astype(np.uint64)
+    starts = starts[:-1]
+    hashes = splitmix64(lengths)
+    active = np.flatnonzero((lengths > 0) & (lengths <= _MAX_VECTOR_BYTES))
+    position = 0
+    while len(active):
+        words = data[starts[active] + position]
+        left = lengths[active] - np.uint64(position)
+        unused_bits = np.uint64(64) - np.uint64(8) * np.minimum(left, np.uint64(8))
+        words &= np.uint64(0xFFFFFFFFFFFFFFFF) >> unused_bits
+        hashes[active] = splitmix64(hashes[active] ^ words)
+        position += 8
+        active = active[left > 8]
+    for long in np.flatnonzero(lengths > _MAX_VECTOR_BYTES):
+        text = texts[int(long)].as_py().encode()
+        digest = hashlib.blake2b(text, digest_size=8).digest()
+        hashes[long] = int.from_bytes(digest, "little")
+    return hashes
+
+
+def _bytes_of(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each text starts, and the 64-bit word that starts at each byte."""
+    _, offset_buffer, byte_buffer = texts.buffers()
+    stop = texts.offset + len(texts) + 1
+    if offset_buffer is None:
+        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint64)
+    starts = np.frombuffer(offset_buffer, dtype=np.int64)[texts.offset : stop]
+    first, last = int(starts[0]), int(starts[-1])
+    padded = np.zeros(last - first + 8, dtype=np.uint8)
+    if byte_buffer is not None:
+        padded[: last - first] = np.frombuffer(byte_buffer, dtype=np.uint8)[first:last]
+    words = np.ndarray((last - first + 1,), dtype="<u8", buffer=padded, strides=(1,))
+    return starts - first, words
