@@ -1,0 +1,1 @@
+"""Embedding tables: from the schema's features to pooled vectors and their updates."""
