@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _VERBS = ("prepare", "train", "resume", "evaluate", "predict")
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     """Import a verb when it is first used, so that ``import dlrm`` stays quick."""
     if name not in _VERBS:
         raise AttributeError(f"module 'dlrm' has no attribute '{name}'")

@@ -1,8 +1,8 @@
 """Checkpoints: complete or absent, never half, and nothing pickled.
 
-A checkpoint is a folder ``step_000000500`` with the dense part and the tables in safetensors,
-rows in global coordinates, and ``state.json``, which names every file with its checksum. It is
-written aside, flushed to disk and renamed.
+A checkpoint is a folder ``step_000000500`` with the dense part and the tables in
+safetensors, rows in global coordinates, and ``state.json``, which names every file with
+its checksum. It is written aside, flushed to disk and renamed.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, *, model: nn.Module, dense_optimizer: torch.optim.Optimizer | None
 ) -> dict[str, Any]:
-    """Copy a checkpoint into the model and, where given, its optimizers; return its state.
+    """Copy a checkpoint into the model and, if given, its optimizer; return its state.
 
     Without ``dense_optimizer`` the weights alone are read, as evaluation needs them.
 
@@ -242,8 +242,8 @@ def _load_table(
             _copy(tensor[start:stop], part.get(key), name=label, folder=folder)
     if covered != table.weight.shape[0]:
         raise RunError(
-            f"Table '{name}' must have {table.weight.shape[0]} rows, but checkpoint {folder} "
-            f"holds {covered}. It is of another data set or model."
+            f"Table '{name}' must have {table.weight.shape[0]} rows, but checkpoint "
+            f"{folder} holds {covered}. It is of another data set or model."
         )
 
 
@@ -253,8 +253,8 @@ def _copy(
     if source is None or source.shape != target.shape:
         came = "nothing" if source is None else f"shape {list(source.shape)}"
         raise RunError(
-            f"Checkpoint {folder} must hold '{name}' of shape {list(target.shape)}, but it "
-            f"holds {came}. It is of another model or config."
+            f"Checkpoint {folder} must hold '{name}' of shape {list(target.shape)}, "
+            f"but it holds {came}. It is of another model or config."
         )
     with torch.no_grad():
         target.copy_(source)

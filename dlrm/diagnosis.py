@@ -24,7 +24,8 @@ def describe_bad_loss(
 ) -> str:
     """Return a message with the step, the suspects and the last good checkpoint.
 
-    The loss is looked at before backward, so nothing of this step has reached the weights.
+    The loss is looked at before backward, so nothing of this step has reached the
+    weights.
     """
     suspects = ", ".join(_non_finite(model, batch, logits)) or "the loss alone"
     good = list_checkpoints(checkpoints)

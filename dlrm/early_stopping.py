@@ -10,7 +10,7 @@ from dlrm.config.trainer import Monitor
 
 @dataclass(slots=True)
 class EarlyStopping:
-    """The best value of the monitored metric so far. Equal values do not count as better."""
+    """The best value of the monitored metric so far; an equal one is not better."""
 
     monitor: Monitor
     patience: int | None
@@ -27,9 +27,10 @@ class EarlyStopping:
         """
         if value is None:
             raise TrainingError(
-                f"trainer.monitor={self.monitor.value} must be defined on the validation "
-                f"split, but it is not: the split has rows of one class only, or none, or the "
-                f"model predicts NaN. Enlarge the split (data.split_fractions)."
+                f"trainer.monitor={self.monitor.value} must be defined on the "
+                f"validation split, but it is not: the split has rows of one class "
+                f"only, or none, or the model predicts NaN. Enlarge the split "
+                f"(data.split_fractions)."
             )
         sign = 1 if self.monitor.higher_is_better else -1
         better = self.best_value is None or sign * value > sign * self.best_value

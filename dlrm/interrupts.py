@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
-class Interrupted(Exception):
+class RunInterruptedError(Exception):
     """The run was asked to stop, and left a checkpoint to go on from."""
 
 

@@ -1,4 +1,7 @@
-"""Where training metrics go: metrics.jsonl always, TensorBoard, MLflow and W&B on demand."""
+"""Where training metrics go.
+
+To metrics.jsonl always; to TensorBoard, MLflow and W&B on demand.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class MetricLog:
     def __init__(
         self, folder: Path, *, logger: LoggerConfig, config: Record, from_step: int
     ) -> None:
-        """Open the writers; records after ``from_step`` of an earlier start are dropped."""
+        """Open the writers; drop an earlier start's records after ``from_step``."""
         self.writers: list[Writer] = [JsonLines(folder / METRICS_FILE, from_step)]
         if logger.tensorboard:
             self.writers.append(TensorBoard(folder / "tensorboard", from_step))

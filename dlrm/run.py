@@ -1,4 +1,4 @@
-"""A run directory: everything needed to repeat, resume, judge and serve one training run."""
+"""A run directory: all it takes to repeat, resume, judge and serve one training run."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ from dlrm.config.errors import RunError
 from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
 from dlrm.config.root import Config
 from dlrm.config.schema import SCHEMA_FILE, FeatureSchema
-from dlrm.data.dataset import Dataset
-from dlrm.data.prepare import prepare_dataset
+from dlrm.data.preparation.prepare import prepare_dataset
+from dlrm.data.storage.dataset import Dataset
 from dlrm.embeddings.local import to_local
 from dlrm.models import build_model, model_config
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
-_PACKAGES = ("dlrm", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy", "pandas",
-             "pyarrow", "hydra-core", "omegaconf", "safetensors")  # fmt: skip
+_PACKAGES = (
+    "dlrm", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy", "pandas",
+    "pyarrow", "hydra-core", "omegaconf", "safetensors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ def find_checkpoint(run: Run, name: str) -> Path:
             return folder
     raise RunError(
         f"checkpoint must be best, last or one of "
-        f"{', '.join(folder.name for folder in found) or 'none yet'}, but it is '{name}'."
+        f"{', '.join(folder.name for folder in found) or 'none yet'}, "
+        f"but it is '{name}'."
     )
 
 
@@ -160,9 +163,10 @@ def open_dataset(run: Run) -> Dataset:
     dataset = Dataset.open(folder)
     if dataset.schema.fingerprint != run.schema.fingerprint:
         raise RunError(
-            f"The dataset must have the run's fingerprint {run.schema.fingerprint[:12]}, "
-            f"but {folder} has {dataset.schema.fingerprint[:12]}: the raw files or settings "
-            f"have changed since. Bring the old data back, or train anew."
+            f"The dataset must have the run's fingerprint "
+            f"{run.schema.fingerprint[:12]}, but {folder} has "
+            f"{dataset.schema.fingerprint[:12]}: the raw files or settings have "
+            f"changed since. Bring the old data back, or train anew."
         )
     return dataset
 
@@ -191,8 +195,8 @@ def _new_folder(config: Config) -> Path:
         folder = output / config.run_name
         if folder.exists():
             raise RunError(
-                f"run_name must name a new run, but {folder} exists. Choose another name, "
-                f"or go on with that run: dlrm train run={folder}"
+                f"run_name must name a new run, but {folder} exists. Choose another "
+                f"name, or go on with that run: dlrm train run={folder}"
             )
         return folder
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -208,7 +212,9 @@ def _manifest(
     config: Config, *, dataset: Path, schema: FeatureSchema
 ) -> dict[str, Any]:
     return {
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
+            timespec="seconds"
+        ),
         "command": sys.argv,
         "packages": _package_versions(),
         "python": platform.python_version(),

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -13,13 +14,13 @@ import pyarrow as pa
 from dlrm.config.data import BadRows, DataConfig, SourceFormat, Split, TableSource
 from dlrm.config.delimiters import DELIMITERS
 from dlrm.config.errors import ConfigError
-from dlrm.data.collate import encoded_batches
-from dlrm.data.dataset import Dataset
-from dlrm.data.loader import BatchLoader
-from dlrm.data.order import RowOrder
-from dlrm.data.prepare import iter_encoded
+from dlrm.data.loading.collate import encoded_batches
+from dlrm.data.loading.loader import BatchLoader
+from dlrm.data.loading.order import RowOrder
+from dlrm.data.preparation.prepare import iter_encoded
 from dlrm.data.sources import open_source
-from dlrm.data.transforms import FittedTransforms
+from dlrm.data.storage.dataset import Dataset
+from dlrm.data.transforms.fitted import FittedTransforms
 from dlrm.distributed.device import choose_device
 from dlrm.evaluation.predictions import (
     Predictions,
@@ -29,7 +30,7 @@ from dlrm.evaluation.predictions import (
 from dlrm.metrics.link import probabilities_from_logits
 from dlrm.run import Run, load_model
 
-RawRows = str | Path | pd.DataFrame
+RawRows: TypeAlias = str | Path | pd.DataFrame
 _BATCH_SIZE = 8192
 
 
@@ -41,9 +42,7 @@ class Scored:
     side: pa.Table
 
 
-def score_split(
-    run: Run, dataset: Dataset, *, split: str, checkpoint: Path
-) -> Scored:
+def score_split(run: Run, dataset: Dataset, *, split: str, checkpoint: Path) -> Scored:
     """Score one split of the run's dataset.
 
     Raises:
@@ -53,8 +52,8 @@ def score_split(
     if not sizes.get(split):
         found = ", ".join(f"{name} ({rows:,} rows)" for name, rows in sizes.items())
         raise ConfigError(
-            f"split must name a split with rows, but '{split}' is none: the dataset has "
-            f"{found}."
+            f"split must name a split with rows, but '{split}' is none: the dataset "
+            f"has {found}."
         )
     device = choose_device(run.config.trainer.device)
     model = load_model(run, checkpoint=checkpoint, device=device)
@@ -81,7 +80,7 @@ def score_rows(
     """
     data = input_config(run.config.data, rows)
     frame = rows if isinstance(rows, pd.DataFrame) else None
-    source = open_source(data, frame)
+    source = open_source(data, frame, with_labels=with_labels)
     transforms = FittedTransforms.load(run.folder)
     device = choose_device(run.config.trainer.device)
     model = load_model(run, checkpoint=checkpoint, device=device)
@@ -95,7 +94,7 @@ def score_rows(
 
 
 def score_table(run: Run, rows: RawRows, *, checkpoint: Path) -> Iterator[pa.Table]:
-    """Score raw rows that need no label; yield tables of row, id, probability and logit."""
+    """Score rows that need no label; yield tables of row, id, probability and logit."""
     id_column = run.config.data.id_column
     for part in score_rows(run, rows, checkpoint=checkpoint, with_labels=False):
         found = part.predictions
@@ -118,9 +117,9 @@ def concatenate_scored(parts: list[Scored]) -> Scored:
 def input_config(data: DataConfig, rows: RawRows) -> DataConfig:
     """Return the run's data section, pointed at other rows.
 
-    Criteo's and tables' files are read as the training files were. MovieLens' files and the
-    synthetic log join or generate their rows, so new ones come as a plain table with the
-    same columns.
+    Criteo's and tables' files are read as the training files were. MovieLens' files and
+    the synthetic log join or generate their rows, so new ones come as a plain table
+    with the same columns.
     """
     table, form = data.table, data.format
     if isinstance(rows, pd.DataFrame) or form in (

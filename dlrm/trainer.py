@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -19,17 +19,17 @@ from dlrm.checkpoint import (
 from dlrm.config.errors import RunError, TrainingError
 from dlrm.config.progress import Progress
 from dlrm.data.batch import Batch
-from dlrm.data.dataset import Dataset
-from dlrm.data.loader import BatchLoader
-from dlrm.data.order import RowOrder
-from dlrm.data.vocabulary import row_key_hashes
+from dlrm.data.loading.loader import BatchLoader
+from dlrm.data.loading.order import RowOrder
+from dlrm.data.storage.dataset import Dataset
+from dlrm.data.transforms.vocabulary import row_key_hashes
 from dlrm.diagnosis import describe_bad_loss
 from dlrm.distributed.device import choose_device
 from dlrm.early_stopping import EarlyStopping
 from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.local import set_sparse_learning_rate, to_local
 from dlrm.evaluation.predictions import collect_predictions
-from dlrm.interrupts import Interrupted, StopSignals
+from dlrm.interrupts import RunInterruptedError, StopSignals
 from dlrm.metric_log import MetricLog, Record
 from dlrm.metrics.summary import compute_metrics
 from dlrm.models import build_model, model_config
@@ -72,7 +72,9 @@ class Trainer:
             self.dense_parameters, self.optimizer.dense
         )
         self.train_rows = self._loader("train", shuffle=True)
-        self.valid_rows = self._loader("valid", shuffle=False)
+        self.valid_rows: BatchLoader | None = None
+        if dataset.schema.num_rows("valid"):
+            self.valid_rows = self._loader("valid", shuffle=False)
         self.steps_per_epoch = self.train_rows.steps_per_epoch
         self.num_steps = config.num_epochs * self.steps_per_epoch
         if config.max_steps is not None:
@@ -92,8 +94,8 @@ class Trainer:
         place = f"{self.device.type}, {torch.get_num_threads()} threads"
         return (
             f"data    {self.dataset.folder} ({sizes} rows)\n"
-            f"model   {self.run.config.model['name']}: {len(tables)} tables with {rows:,} "
-            f"rows, {dense:,} dense parameters\n"
+            f"model   {self.run.config.model['name']}: {len(tables)} tables with "
+            f"{rows:,} rows, {dense:,} dense parameters\n"
             f"train   {self.num_steps:,} steps of {self.config.global_batch_size:,} "
             f"examples on {place}; order: {self.train_rows.order.describe()}\n"
             f"run     {self.run.folder}"
@@ -104,7 +106,7 @@ class Trainer:
 
         Raises:
             TrainingError: The loss is not finite, or the monitored metric is undefined.
-            Interrupted: SIGINT or SIGTERM came; a checkpoint was written.
+            RunInterruptedError: SIGINT or SIGTERM came; a checkpoint was written.
         """
         self.resume()
         log = self.open_log()
@@ -118,7 +120,7 @@ class Trainer:
                     progress.update(1, _shown(record))
                     if stop.received is not None and not self.finished:
                         self._save()
-                        raise Interrupted(stop.received.name)
+                        raise RunInterruptedError(stop.received.name)
         finally:
             log.close()
         if self.stopping.exhausted:
@@ -136,8 +138,8 @@ class Trainer:
             from_step=self.step,
         )
 
-    def steps(self, log: MetricLog) -> Iterator[Record | None]:
-        """Take step after step to the end; yield the log record of a step that has one."""
+    def steps(self, log: MetricLog) -> Generator[Record | None, None, None]:
+        """Take step after step to the end; yield each step's log record or None."""
         self._window = _Window()
         while not self.finished:
             epoch, start = divmod(self.step, self.steps_per_epoch)
@@ -202,8 +204,8 @@ class Trainer:
         evaluate_every = self.config.evaluate_every or self.steps_per_epoch
         save_due = self._due(self.config.checkpoint_every or evaluate_every)
         best = False
-        if self._due(evaluate_every) and self.valid_rows.steps_per_epoch:
-            best = self._evaluate(log)
+        if self._due(evaluate_every) and self.valid_rows is not None:
+            best = self._evaluate(self.valid_rows, log)
             self._window.started = time.monotonic()
         if best or save_due or self.finished:
             self._save(best=best)
@@ -236,9 +238,9 @@ class Trainer:
             self.optimizer.schedule, step=step, num_steps=self.num_steps
         )
 
-    def _evaluate(self, log: MetricLog) -> bool:
+    def _evaluate(self, rows: BatchLoader, log: MetricLog) -> bool:
         """Evaluate on the validation split and say whether this was the best so far."""
-        batches = self.valid_rows.batches(0)
+        batches = rows.batches(0)
         found = collect_predictions(self.model, batches, self.device)
         metrics = compute_metrics(found.labels, found.logits, found.weights)
         best = self.stopping.update(metrics[self.config.monitor.value], step=self.step)
@@ -271,12 +273,8 @@ class Trainer:
         )
         if best:
             monitor, value = self.config.monitor.value, self.stopping.best_value
-            mark_best(
-                self.run.checkpoints, step=self.step, metric=monitor, value=value
-            )
-        remove_old_checkpoints(
-            self.run.checkpoints, keep=self.config.keep_checkpoints
-        )
+            mark_best(self.run.checkpoints, step=self.step, metric=monitor, value=value)
+        remove_old_checkpoints(self.run.checkpoints, keep=self.config.keep_checkpoints)
 
     def _refuse_loss(self, value: float, batch: Batch, logits: torch.Tensor) -> None:
         raise TrainingError(
@@ -299,9 +297,7 @@ class Trainer:
         initial = InitialValues(
             seed=self.config.seed,
             init=config.embedding_init,
-            row_keys=lambda table: row_key_hashes(
-                self.run.folder, table, sizes[table]
-            ),
+            row_keys=lambda table: row_key_hashes(self.run.folder, table, sizes[table]),
         )
         to_local(
             model,
@@ -338,7 +334,7 @@ def step_seed(seed: int, step: int) -> int:
     return (value ^ (value >> 31)) >> 1
 
 
-def _shown(record: Record | None) -> dict[str, str] | None:
+def _shown(record: Record | None) -> dict[str, object] | None:
     if record is None:
         return None
     speed = f"{record['examples_per_second']:,.0f}"

@@ -7,8 +7,8 @@ import numpy as np
 from dlrm.config.features import DenseFeature, Pooling, SparseFeature
 from dlrm.config.schema import FeatureSchema, FittedDense, FittedSparse
 from dlrm.data.batch import Batch
-from dlrm.data.collate import collate
-from dlrm.data.rows import EncodedRows
+from dlrm.data.loading.collate import collate
+from dlrm.data.storage.rows import EncodedRows
 
 
 def small_schema(

@@ -46,7 +46,7 @@ TORCH_FREE = [
     "dlrm.metrics",
     "dlrm.data",
     "dlrm.data.sources",
-    "dlrm.data.prepare",
+    "dlrm.data.preparation.prepare",
 ]
 
 

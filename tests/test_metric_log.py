@@ -61,7 +61,9 @@ def test_a_logger_that_is_not_installed_is_named_with_the_line_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(InstallationError, match="logger.mlflow=true.*pip install mlflow"):
+    with pytest.raises(
+        InstallationError, match="logger.mlflow=true.*pip install mlflow"
+    ):
         open_log(tmp_path, logger=LoggerConfig(tensorboard=False, mlflow=True))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import torch
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
@@ -113,6 +113,6 @@ def bare_batch(batch: Batch) -> BareBatch:
 
 def _mlp(widths: list[int], *, last_relu: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*(layers if last_relu else layers[:-1]))

@@ -15,7 +15,7 @@ from dlrm.bench.pairs import interleave, speed_ratio
 from dlrm.bench.workload import workload_data, workload_dataset
 from dlrm.config.errors import ConfigError
 from dlrm.config.root import Config
-from dlrm.data.dataset import Dataset
+from dlrm.data.storage.dataset import Dataset
 from dlrm.models import model_config
 from dlrm.models.dlrm import DLRMConfig, Interaction
 from dlrm.run import create_run
@@ -68,7 +68,8 @@ def bench_training(
         "rounds": num_rounds,
         "threads": torch.get_num_threads(),
         "examples_per_second": {
-            name: examples / float(np.median(values)) for name, values in seconds.items()
+            name: examples / float(np.median(values))
+            for name, values in seconds.items()
         },
         "dlrm_to_bare": dataclasses.asdict(
             speed_ratio(seconds["dlrm"], seconds["bare"])
@@ -112,10 +113,11 @@ def _advance(steps: Iterator[object]) -> None:
 def format_training(figures: dict[str, Any]) -> str:
     """Return the figures as the lines printed on a terminal."""
     speeds = figures["examples_per_second"]
-    lines = [
-        f"{name:<11} {speed:>10,.0f} examples/s" for name, speed in speeds.items()
-    ]
-    for name, key in (("dlrm / bare", "dlrm_to_bare"), ("bare / bare", "bare_to_itself")):
+    lines = [f"{name:<11} {speed:>10,.0f} examples/s" for name, speed in speeds.items()]
+    for name, key in (
+        ("dlrm / bare", "dlrm_to_bare"),
+        ("bare / bare", "bare_to_itself"),
+    ):
         ratio = figures[key]
         interval = f"[{ratio['low']:.3f}, {ratio['high']:.3f}]"
         lines.append(f"{name} {ratio['median']:.3f}  95 % interval {interval}")

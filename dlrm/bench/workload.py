@@ -15,8 +15,8 @@ from dlrm.config.data import DataConfig, SourceFormat, Split
 from dlrm.config.features import DenseFeature, Encoding, SparseFeature
 from dlrm.config.schema import FeatureSchema, FittedDense, FittedSparse, SplitSummary
 from dlrm.config.workload import WorkloadConfig
-from dlrm.data.rows import EncodedRows
-from dlrm.data.shards import ShardWriter
+from dlrm.data.storage.rows import EncodedRows
+from dlrm.data.storage.shards import ShardWriter
 
 _ROWS_PER_WRITE = 65_536
 
@@ -42,7 +42,7 @@ def workload_data(workload: WorkloadConfig, *, prepared: str) -> DataConfig:
 
 
 def workload_dataset(workload: WorkloadConfig, *, prepared: str) -> Path:
-    """Return the workload's prepared dataset, written first where it is not there yet."""
+    """Return the workload's prepared dataset, written first if it is not there yet."""
     content = json.dumps(dataclasses.asdict(workload), sort_keys=True)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     folder = Path(prepared) / f"{workload.name}-{fingerprint[:12]}"
@@ -101,9 +101,7 @@ def _schema(
 def _rows(workload: WorkloadConfig, start: int, count: int) -> EncodedRows:
     random = np.random.Generator(np.random.Philox(key=[workload.seed, start]))
     one_hot, bags, lengths = [], [], []
-    for num_rows, length in zip(
-        workload.table_rows, workload.bag_lengths, strict=True
-    ):
+    for num_rows, length in zip(workload.table_rows, workload.bag_lengths, strict=True):
         ids = zipf_ids(random, num_rows, workload.zipf_exponent, (count, length))
         if length == 1:
             one_hot.append(ids)
@@ -124,7 +122,7 @@ def _rows(workload: WorkloadConfig, start: int, count: int) -> EncodedRows:
 def zipf_ids(
     random: np.random.Generator, num_rows: int, exponent: float, shape: tuple[int, int]
 ) -> np.ndarray:
-    """Draw int32 ids 0 to ``num_rows - 1``, id k with probability ~ (k + 1) ** -exponent."""
+    """Draw int32 ids k in [0, num_rows) with probability ~ (k + 1) ** -exponent."""
     cumulative = np.cumsum(np.arange(1, num_rows + 1, dtype=np.float64) ** -exponent)
     draws = random.random(shape) * cumulative[-1]
     ids = np.searchsorted(cumulative, draws, side="right")

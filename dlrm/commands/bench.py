@@ -14,10 +14,10 @@ HELP = CommandHelp(
     summary="Measure this machine's speed",
     usage="train workload=w1 [rounds=15] [output=FILE] [key=value ...]",
     description=(
-        "train: the real loop, from a dataset on disk with shuffling, logging and checkpoints "
-        "on, in interleaved rounds with a bare loop over fbgemm's CPU tables whose batches "
-        "are already in memory. The bare loop runs twice a round: its ratio to itself is the "
-        "noise."
+        "train: the real loop, from a dataset on disk with shuffling, logging and "
+        "checkpoints on, in interleaved rounds with a bare loop over fbgemm's CPU "
+        "tables whose batches are already in memory. The bare loop runs twice a "
+        "round: its ratio to itself is the noise."
     ),
     keys={
         "what": "what to measure: train",

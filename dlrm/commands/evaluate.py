@@ -14,7 +14,7 @@ from dlrm.config.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dlrm.data.dataset import Dataset
+    from dlrm.data.storage.dataset import Dataset
     from dlrm.run import Run
     from dlrm.scoring import Scored
 
@@ -68,7 +68,7 @@ def evaluate(
     run: str | Path,
     *,
     split: str | None = None,
-    input: str | Path | pd.DataFrame | None = None,  # noqa: A002
+    input: str | Path | pd.DataFrame | None = None,
     checkpoint: str = "best",
     code: Sequence[str | Path] = (),
     report: Callable[[str], None] = print,
@@ -130,9 +130,7 @@ def _evaluate_input(
     return name, _write(run, scored, name=name, checkpoint=found)
 
 
-def _write(
-    run: Run, scored: Scored, *, name: str, checkpoint: Path
-) -> dict[str, Any]:
+def _write(run: Run, scored: Scored, *, name: str, checkpoint: Path) -> dict[str, Any]:
     from dlrm.evaluation.evaluation import ReportContext, write_evaluation
     from dlrm.metric_log import read_metrics
 

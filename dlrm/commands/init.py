@@ -18,9 +18,9 @@ from dlrm.config.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dlrm.data.guess import Guess
-    from dlrm.data.inspect import TableProfile
-    from dlrm.data.preset import TablePreset
+    from dlrm.data.profiling.guess import Guess
+    from dlrm.data.profiling.inspect import TableProfile
+    from dlrm.data.profiling.preset import TablePreset
     from dlrm.data.sources.chunk import Chunk
 
 HELP = CommandHelp(
@@ -97,10 +97,10 @@ def init(
         ConfigError: The name is taken.
         DataError: The table cannot be read, or its label is missing or not 0 and 1.
     """
-    from dlrm.data.guess import guess_group, guess_roles
-    from dlrm.data.inspect import inspect_table
-    from dlrm.data.preset import TablePreset, render_preset
-    from dlrm.data.sniff import check_label, find_encoding, find_separator
+    from dlrm.data.profiling.guess import guess_group, guess_roles
+    from dlrm.data.profiling.inspect import inspect_table
+    from dlrm.data.profiling.preset import TablePreset, render_preset
+    from dlrm.data.profiling.sniff import check_label, find_encoding, find_separator
     from dlrm.data.sources.files import resolve_files
     from dlrm.data.sources.table import all_parquet
 
@@ -175,7 +175,7 @@ def _chunks(
 
 
 def _check_features(guesses: list[Guess], file: Path) -> None:
-    from dlrm.data.guess import Role
+    from dlrm.data.profiling.guess import Role
 
     if not any(guess.role in (Role.dense, Role.sparse) for guess in guesses):
         raise DataError(
@@ -208,7 +208,7 @@ class _Progress:
 
 
 def _summary(written: Written) -> str:
-    from dlrm.data.preset import describe_column
+    from dlrm.data.profiling.preset import describe_column
 
     preset = written.preset
     rows = [("column", "role", "found", "example")]

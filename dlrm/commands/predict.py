@@ -19,7 +19,8 @@ HELP = CommandHelp(
     usage="run=DIR input=FILE output=FILE [checkpoint=NAME]",
     description=(
         "Applies the run's own fitted transforms to raw rows, which need no label, and "
-        "writes row, id (where data.id_column is set), probability and logit, row for row."
+        "writes row, id (where data.id_column is set), probability and logit, row for "
+        "row."
     ),
     keys={
         "run": "the run directory that dlrm train printed",
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
 
 def predict(
     run: str | Path,
-    input: str | Path | pd.DataFrame,  # noqa: A002
+    input: str | Path | pd.DataFrame,
     *,
     checkpoint: str = "best",
     code: Sequence[str | Path] = (),
@@ -74,7 +75,9 @@ def predict(
 
     opened = open_run(Path(run))
     found = find_checkpoint(opened, checkpoint)
-    parts = [table.to_pandas() for table in score_table(opened, input, checkpoint=found)]
+    parts = [
+        table.to_pandas() for table in score_table(opened, input, checkpoint=found)
+    ]
     return pd.concat(parts, ignore_index=True)
 
 

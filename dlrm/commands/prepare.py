@@ -45,6 +45,6 @@ def prepare(config: Config) -> Path:
         DataError: A raw file cannot be read as the configuration says.
     """
     # Imported here so that a bad setting is refused before pandas and Arrow load.
-    from dlrm.data.prepare import prepare_dataset
+    from dlrm.data.preparation.prepare import prepare_dataset
 
     return prepare_dataset(config.data)

@@ -16,7 +16,7 @@ from dlrm.config.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dlrm.data.dataset import Dataset
+    from dlrm.data.storage.dataset import Dataset
     from dlrm.run import Run
 
 HELP = CommandHelp(
@@ -24,9 +24,10 @@ HELP = CommandHelp(
     summary="Train a model, preparing the data first if needed",
     usage="[data=NAME] [model=NAME] [key=value ...] [--code FILE] [-m]",
     description=(
-        "Prepares the dataset where that is not done yet, trains, keeps the checkpoint that "
-        "is best on the validation split, evaluates it on the test split and prints the run "
-        "directory. With run=DIR an earlier run goes on where it stopped."
+        "Prepares the dataset where that is not done yet, trains, keeps the checkpoint "
+        "that is best on the validation split, evaluates it on the test split and "
+        "prints the run directory. With run=DIR an earlier run goes on where it "
+        "stopped."
     ),
     keys={
         "run": "a run directory to go on with",
@@ -60,11 +61,11 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = parse(argv, ("run",), sweeps=True)
     if arguments.multirun:
-        from dlrm.commands.sweep import run_sweep
+        from dlrm.commands.sweep import sweep
 
-        return run_sweep(arguments)
+        return sweep(arguments.overrides, code=arguments.code)
 
-    from dlrm.interrupts import Interrupted
+    from dlrm.interrupts import RunInterruptedError
 
     run = arguments.values.get("run")
     try:
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> int:
             train(*arguments.overrides, code=arguments.code)
         else:
             resume(run, *arguments.overrides, code=arguments.code)
-    except Interrupted as stop:
+    except RunInterruptedError as stop:
         print(f"Stopped by {stop}.", file=sys.stderr)
         return 130
     return 0
@@ -86,22 +87,25 @@ def train(
 ) -> Run:
     """Train a new run and return it, evaluated.
 
-    ``overrides`` are what follows ``dlrm train`` on the command line. ``frame`` stands for
-    the files of ``data.source``: one DataFrame, or one for each of train, valid and test.
+    ``overrides`` are what follows ``dlrm train`` on the command line. ``frame`` stands
+    for the files of ``data.source``: one DataFrame, or one for each of train, valid and
+    test.
 
     Raises:
-        UserError: A setting, the data or the installation does not fit; see its message.
+        UserError: A setting, the data or the installation does not fit; see its
+        message.
     """
     config = compose(list(overrides))
     files = [Path(file) for file in code]
     import_code(files)
-    # Everything else has been checked by now, so a mistake there costs no import of torch.
+    # Everything else has been checked by now, so a mistake there costs no import of
+    # torch.
     from dlrm.models import model_config
 
     model_config(config.model)
 
-    from dlrm.data.dataset import Dataset
-    from dlrm.data.prepare import prepare_dataset
+    from dlrm.data.preparation.prepare import prepare_dataset
+    from dlrm.data.storage.dataset import Dataset
     from dlrm.run import create_run
 
     folder = prepare_dataset(config.data, frame=frame)
@@ -127,8 +131,8 @@ def resume(
         if text.partition("=")[0] not in _RESUMABLE:
             raise ConfigError(
                 f"A run that exists keeps its settings, but {text} was given with "
-                f"run={run}. Only {', '.join(_RESUMABLE)} may change; start another run "
-                f"for the rest."
+                f"run={run}. Only {', '.join(_RESUMABLE)} may change; start another "
+                f"run for the rest."
             )
     import_code([Path(file) for file in code])
     check_code(folder, given=bool(code))
@@ -146,7 +150,7 @@ def resume(
 def _fit_and_judge(run: Run, dataset: Dataset, report: Callable[[str], None]) -> None:
     from dlrm.commands.evaluate import evaluate_split
     from dlrm.evaluation.evaluation import format_metrics
-    from dlrm.interrupts import Interrupted
+    from dlrm.interrupts import RunInterruptedError
     from dlrm.run import locked
     from dlrm.trainer import Trainer
 
@@ -155,12 +159,14 @@ def _fit_and_judge(run: Run, dataset: Dataset, report: Callable[[str], None]) ->
         report(trainer.describe())
         try:
             trainer.fit()
-        except Interrupted:
+        except RunInterruptedError:
             report(f"Go on with: dlrm train run={run.folder}")
             raise
         del trainer  # Frees the optimizer state before the evaluation.
-        for split in [s for s in _JUDGED if dataset.split(s).num_rows][:1]:
+        for split in [s for s in _JUDGED if dataset.schema.num_rows(s)][:1]:
             metrics = evaluate_split(run, dataset, split=split)
-            report(f"\nBest checkpoint on the {split} split:\n{format_metrics(metrics)}")
+            report(
+                f"\nBest checkpoint on the {split} split:\n{format_metrics(metrics)}"
+            )
             report(f"\nreport  {run.evaluation(split) / 'report.html'}")
         report(f"run     {run.folder}")

@@ -137,7 +137,8 @@ class SparseFeature:
             require(
                 one,
                 f"{key}.num_buckets",
-                "at least 2 for encoding=bucketize, unless boundaries are given instead",
+                "at least 2 for encoding=bucketize, unless boundaries are given "
+                "instead",
                 f"{self.num_buckets}, with boundaries={self.boundaries}",
             )
             ascending = self.boundaries is None or (

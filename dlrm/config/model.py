@@ -27,8 +27,7 @@ class InitName(Enum):
 
 @dataclass(kw_only=True, slots=True)
 class EmbeddingInit:
-    """Initial values of embedding rows: a function of (seed, table, row key,
-    column)."""
+    """Initial embedding values: a function of (seed, table, row key, column)."""
 
     name: InitName = InitName.uniform
     scale: float | None = None
@@ -74,7 +73,7 @@ _MODELS: dict[str, RegisteredModel] = {}
 def register_model(
     name: str, config_class: type[ModelConfig]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a model class, called as ``build(config, schema)``, under ``model.name``.
+    """Register a model, called as ``build(config, schema)``, under ``model.name``.
 
     Raises:
         ConfigError: Another model has this name.

@@ -114,9 +114,11 @@ class OptimizerConfig:
         require(
             self.sparse.clip_norm is None,
             "optimizer.sparse.clip_norm",
-            "unset, because fused tables update rows inside backward, before a global norm exists",
+            "unset, because fused tables update rows inside backward, before a global "
+            "norm exists",
             self.sparse.clip_norm,
-            "Use optimizer.sparse.clip_value, the elementwise limit of the fused kernels.",
+            "Use optimizer.sparse.clip_value, the elementwise limit of the fused "
+            "kernels.",
         )
         warmup = self.schedule.warmup_steps
         require(warmup >= 0, "optimizer.schedule.warmup_steps", ">= 0", warmup)

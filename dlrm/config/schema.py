@@ -1,7 +1,7 @@
-"""The fitted feature schema: what ``prepare`` learned, and all that a model knows of its input.
+"""The fitted feature schema: what ``prepare`` learned.
 
-It is stored with the dataset, copied into every run, and checked whenever data meets a
-model.
+It is all that a model knows of its input. It is stored with the dataset, copied into
+every run, and checked whenever data meets a model.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ class FittedDense:
 
     @property
     def num_columns(self) -> int:
-        """Columns of the dense matrix: the value and, where asked for, its
-        indicator."""
+        """Columns of the dense matrix: the value and, if asked for, its indicator."""
         return 1 + self.feature.missing_indicator
 
 
@@ -83,8 +82,7 @@ class SplitSummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureSchema:
-    """Features in order, as fitted. Dense columns and sparse keys of a batch follow
-    it."""
+    """Features as fitted, in the order of a batch's dense columns and sparse keys."""
 
     name: str
     label: str
@@ -107,8 +105,7 @@ class FeatureSchema:
 
     @property
     def groups(self) -> dict[str, tuple[FittedSparse, ...]]:
-        """The sparse features of each group, in schema order; empty groups are left
-        out."""
+        """The sparse features of each group that has any, in schema order."""
         found: dict[str, tuple[FittedSparse, ...]] = {}
         for feature in self.sparse:
             found[feature.group] = (*found.get(feature.group, ()), feature)
@@ -153,13 +150,13 @@ class FeatureSchema:
             version = content.pop("format_version")
         except (ValueError, AttributeError, KeyError) as error:
             raise DatasetError(
-                f"{SCHEMA_FILE} must be a JSON object with format_version, but it is not "
-                f"({error!r}). Prepare the dataset anew with dlrm prepare."
+                f"{SCHEMA_FILE} must be a JSON object with format_version, but it is "
+                f"not ({error!r}). Prepare the dataset anew with dlrm prepare."
             ) from error
         if version != FORMAT_VERSION:
             raise DatasetError(
-                f"{SCHEMA_FILE} must have format_version {FORMAT_VERSION}, but it has {version}. "
-                f"Prepare the dataset anew with dlrm prepare."
+                f"{SCHEMA_FILE} must have format_version {FORMAT_VERSION}, but it has "
+                f"{version}. Prepare the dataset anew with dlrm prepare."
             )
         content["dense"] = tuple(_rebuild_dense(entry) for entry in content["dense"])
         content["sparse"] = tuple(_rebuild_sparse(entry) for entry in content["sparse"])
@@ -178,8 +175,8 @@ class FeatureSchema:
         path = folder / SCHEMA_FILE
         if not path.is_file():
             raise DatasetError(
-                f"A dataset or run folder must hold {SCHEMA_FILE}, but {folder} does not. "
-                f"Check the path, or prepare the dataset with dlrm prepare."
+                f"A dataset or run folder must hold {SCHEMA_FILE}, but {folder} does "
+                f"not. Check the path, or prepare the dataset with dlrm prepare."
             )
         return cls.from_json(path.read_text(encoding="utf-8"))
 
@@ -205,14 +202,12 @@ class FeatureSchema:
 
 
 def _rebuild_dense(entry: dict[str, Any]) -> FittedDense:
-
     options = dict(entry["feature"])
     options["missing"] = Missing(options["missing"])
     return FittedDense(**{**entry, "feature": DenseFeature(**options)})
 
 
 def _rebuild_sparse(entry: dict[str, Any]) -> FittedSparse:
-
     options = dict(entry["feature"])
     options["encoding"] = Encoding(options["encoding"])
     options["out_of_range"] = OutOfRange(options["out_of_range"])

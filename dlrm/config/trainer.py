@@ -75,8 +75,9 @@ class TrainerConfig:
             ConfigError: A value is out of range.
         """
         for name in (
-            "global_batch_size", "num_epochs", "log_every", "keep_checkpoints", "max_steps",
-            "num_threads", "evaluate_every", "checkpoint_every", "early_stopping_patience",
+            "global_batch_size", "num_epochs", "log_every", "keep_checkpoints",
+            "max_steps", "num_threads", "evaluate_every", "checkpoint_every",
+            "early_stopping_patience",
         ):  # fmt: skip
             value = getattr(self, name)
             require(value is None or value >= 1, f"trainer.{name}", ">= 1", value)

@@ -5,6 +5,8 @@ Shape suffixes: B = batch, F = number of vectors, D = their width, P = F * (F - 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -26,12 +28,10 @@ class _PairProducts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: FunctionCtx, grad_BP: torch.Tensor
-    ) -> tuple[torch.Tensor, None, None]:
-        # d(x_i . x_j) is x_j for x_i and x_i for x_j, so the gradient is one product with
-        # the symmetric matrix of pair gradients. Its diagonal, which stands for no pair,
-        # borrows some pair's value in the gather and is cleared.
+    def backward(ctx: Any, grad_BP: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        # d(x_i . x_j) is x_j for x_i and x_i for x_j, so the gradient is one product
+        # with the symmetric matrix of pair gradients. Its diagonal, which stands for no
+        # pair, borrows some pair's value in the gather and is cleared.
         x_BFD, pair_of_cell = ctx.saved_tensors
         batch, num_vectors = x_BFD.shape[:2]
         symmetric_BFF = grad_BP.index_select(1, pair_of_cell)
@@ -74,4 +74,6 @@ class DotInteraction(nn.Module):
                 f"A dot interaction of {self.num_vectors} vectors takes "
                 f"[B, {self.num_vectors}, D], but got {list(x_BFD.shape)}."
             )
-        return _PairProducts.apply(x_BFD, self.flat_pair_index, self.pair_of_cell)
+        return _PairProducts.apply(  # type: ignore[no-untyped-call]
+            x_BFD, self.flat_pair_index, self.pair_of_cell
+        )

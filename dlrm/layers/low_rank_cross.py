@@ -10,7 +10,10 @@ from torch import nn
 
 
 class LowRankCross(nn.Module):
-    """Layers x_{l+1} = x_0 * (U_l (V_l x_l) + b_l) + x_l, with U_l [I, R] and V_l [R, I]."""
+    """Layers x_{l+1} = x_0 * (U_l (V_l x_l) + b_l) + x_l.
+
+    U_l is [I, R] and V_l is [R, I].
+    """
 
     def __init__(self, input_dim: int, *, num_layers: int, rank: int) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""A multi-layer perceptron. Shape suffixes: B = batch, I = input width, O = output width."""
+"""A multi-layer perceptron.
+
+Shape suffixes: B = batch, I = input width, O = output width.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from torch import nn
 
 
 class MLP(nn.Module):
-    """Linear layers, each followed by ReLU and, where asked for, normalisation and dropout.
+    """Linear layers, each with ReLU and, if asked for, normalisation and dropout.
 
     With ``output_dim`` a last linear layer without activation is added, as for logits.
     The order within a layer is linear, batch norm, ReLU, dropout.

@@ -1,4 +1,7 @@
-"""Bring vectors of different widths to one. Shape suffixes: B = batch, D = target width."""
+"""Bring vectors of different widths to one.
+
+Shape suffixes: B = batch, D = target width.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ from torch import nn
 class Projections(nn.Module):
     """A linear map without bias for each vector whose width is not the target's.
 
-    Vectors of the target width pass unchanged, so with equal widths there is no parameter.
+    Vectors of the target width pass unchanged, so with equal widths there is no
+    parameter.
     """
 
     def __init__(self, widths: Sequence[int], *, target_dim: int) -> None:
         super().__init__()
         self.maps = nn.ModuleList(
-            nn.Identity() if width == target_dim else nn.Linear(width, target_dim, bias=False)
+            nn.Identity()
+            if width == target_dim
+            else nn.Linear(width, target_dim, bias=False)
             for width in widths
         )
 

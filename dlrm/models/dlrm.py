@@ -1,5 +1,9 @@
-"""DLRM (Naumov et al. 2019, "Deep Learning Recommendation Model for Personalization and
-Recommendation Systems"). Shape suffixes: B = batch, N = dense columns, F = vectors, D = width.
+"""DLRM, the deep learning recommendation model.
+
+Naumov et al. 2019, "Deep Learning Recommendation Model for Personalization and
+Recommendation Systems".
+
+Shape suffixes: B = batch, N = dense columns, F = vectors, D = width.
 """
 
 from __future__ import annotations
@@ -61,8 +65,8 @@ class DLRM(nn.Module):
     """Bottom MLP and embedding bags, their interaction, and the top MLP.
 
     The dense vector is one of the interacting vectors, and enters the top MLP itself as
-    well. Tables of other widths than ``embedding_dim`` are projected to it. Without dense
-    features there is no bottom MLP.
+    well. Tables of other widths than ``embedding_dim`` are projected to it. Without
+    dense features there is no bottom MLP.
     """
 
     def __init__(self, config: DLRMConfig, schema: FeatureSchema) -> None:
@@ -75,7 +79,9 @@ class DLRM(nn.Module):
         self.bottom_mlp: MLP | None = None
         if schema.num_dense:
             self.bottom_mlp = MLP(schema.num_dense, [*config.bottom_mlp, width])
-        top_dim = width if self.bottom_mlp and config.interaction is Interaction.dot else 0
+        top_dim = (
+            width if self.bottom_mlp and config.interaction is Interaction.dot else 0
+        )
         self.pairs: DotInteraction | None = None
         if config.interaction is not Interaction.cat:
             _check_num_vectors(num_vectors)
@@ -84,7 +90,9 @@ class DLRM(nn.Module):
         self.keeps_vectors = config.interaction is not Interaction.dot
         if self.keeps_vectors:
             top_dim += num_vectors * width
-        self.top_mlp = MLP(top_dim, config.top_mlp, output_dim=1, dropout=config.dropout)
+        self.top_mlp = MLP(
+            top_dim, config.top_mlp, output_dim=1, dropout=config.dropout
+        )
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return logits [B, 1]."""
@@ -114,7 +122,7 @@ class DLRM(nn.Module):
 def _check_num_vectors(num_vectors: int) -> None:
     if num_vectors < 2:
         raise ConfigError(
-            f"model.interaction=dot needs at least 2 vectors (the dense one and one a sparse "
-            f"feature), but the data has {num_vectors}. Add a feature to "
+            f"model.interaction=dot needs at least 2 vectors (the dense one and one a "
+            f"sparse feature), but the data has {num_vectors}. Add a feature to "
             f"data.sparse_features or set model.interaction=cat."
         )

@@ -1,5 +1,9 @@
-"""DLRM-DCNv2, MLPerf's recommendation model: DLRM with the low-rank cross of DCN V2
-(Wang et al. 2021) in place of the dot interaction. Shape suffixes: B = batch, I = input width.
+"""DLRM-DCNv2, MLPerf's recommendation model.
+
+DLRM with the low-rank cross of DCN V2 (Wang et al. 2021) in place of the dot
+interaction.
+
+Shape suffixes: B = batch, I = input width.
 """
 
 from __future__ import annotations

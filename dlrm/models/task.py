@@ -20,8 +20,8 @@ class ClickTask:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return sum(w * l) and sum(w) over the rows of ``logits`` [B, 1].
 
-        The trainer divides by the sum of weights over all ranks, so that a step sees the
-        mean over the global batch whatever the slices' sizes.
+        The trainer divides by the sum of weights over all ranks, so that a step sees
+        the mean over the global batch whatever the slices' sizes.
         """
         if self.positive_weight != 1.0:
             weights_B = weights_B * (1 + (self.positive_weight - 1) * labels_B)

@@ -40,8 +40,8 @@ def build_dense_optimizer(
         options["weight_decay"] = section.weight_decay
     elif section.weight_decay:
         raise ConfigError(
-            f"optimizer.dense.weight_decay must be 0 for {optimizer_class.__name__}, which "
-            f"has none, but it is {section.weight_decay}."
+            f"optimizer.dense.weight_decay must be 0 for {optimizer_class.__name__}, "
+            f"which has none, but it is {section.weight_decay}."
         )
     if "fused" in known and not {"foreach", "differentiable"} & set(options):
         options.setdefault("fused", True)

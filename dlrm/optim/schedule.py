@@ -10,10 +10,10 @@ from dlrm.config.optimizer import Decay, Schedule
 def learning_rate_factor(schedule: Schedule, *, step: int, num_steps: int) -> float:
     """Return the factor on both learning rates for the 0-based ``step``.
 
-    Warm-up is linear: step s < W has (s + 1) / W. Then ``progress`` runs from 0 to 1 over
-    ``decay_steps``, or over what is left of ``num_steps``, and the factor from 1 to
-    ``min_factor``: linear 1 - p, cosine (1 + cos(pi p)) / 2, polynomial (1 - p) ** power.
-    It stays there for later steps.
+    Warm-up is linear: step s < W has (s + 1) / W. Then ``progress`` runs from 0 to 1
+    over ``decay_steps``, or over what is left of ``num_steps``, and the factor from 1
+    to ``min_factor``: linear 1 - p, cosine (1 + cos(pi p)) / 2, polynomial (1 - p) **
+    power. It stays there for later steps.
     """
     warmup = schedule.warmup_steps
     if step < warmup:

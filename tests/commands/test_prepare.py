@@ -20,9 +20,9 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[DataConfig]:
         asked.append(data)
         return Path("prepared") / data.name
 
-    fake = ModuleType("dlrm.data.prepare")
+    fake = ModuleType("dlrm.data.preparation.prepare")
     fake.prepare_dataset = prepare_dataset
-    monkeypatch.setitem(sys.modules, "dlrm.data.prepare", fake)
+    monkeypatch.setitem(sys.modules, "dlrm.data.preparation.prepare", fake)
     return asked
 
 

@@ -10,9 +10,9 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm.config.features import DenseFeature, SparseFeature
 from dlrm.config.schema import FeatureSchema, FittedDense, FittedSparse
-from dlrm.data.dataset import Dataset
-from dlrm.data.rows import EncodedRows
-from dlrm.data.shards import ShardWriter
+from dlrm.data.storage.dataset import Dataset
+from dlrm.data.storage.rows import EncodedRows
+from dlrm.data.storage.shards import ShardWriter
 
 ONE_HOT, BAG, WEIGHTED_BAG = "one_hot", "bag", "weighted_bag"
 MIXED = (ONE_HOT, BAG, WEIGHTED_BAG, ONE_HOT, ONE_HOT, BAG, BAG, WEIGHTED_BAG, ONE_HOT)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dlrm.config.data import DataConfig, SourceFormat
 from dlrm.config.features import DenseFeature, SparseFeature
-from dlrm.data.columns import typed_columns
+from dlrm.data.columns.typed import typed_columns
 from dlrm.data.sources.chunk import BadRow, Chunk
 
 

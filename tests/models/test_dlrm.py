@@ -21,7 +21,8 @@ INTERACTIONS = ("dot", "cat", "dot_cat")
 
 def dlrm_section(**settings: object) -> dict[str, object]:
     return {
-        "name": "dlrm", "embedding_dim": 4, "bottom_mlp": [5], "top_mlp": [6], **settings
+        "name": "dlrm", "embedding_dim": 4, "bottom_mlp": [5], "top_mlp": [6],
+        **settings,
     }  # fmt: skip
 
 
@@ -37,10 +38,14 @@ def build(schema: FeatureSchema, section: dict[str, object]) -> nn.Module:
 
 
 def numpy_state(model: nn.Module) -> dict[str, np.ndarray]:
-    return {k: v.detach().numpy().astype(np.float64) for k, v in model.state_dict().items()}
+    return {
+        k: v.detach().numpy().astype(np.float64) for k, v in model.state_dict().items()
+    }
 
 
-def mlp(state: dict[str, np.ndarray], name: str, x: np.ndarray, relus: int) -> np.ndarray:
+def mlp(
+    state: dict[str, np.ndarray], name: str, x: np.ndarray, relus: int
+) -> np.ndarray:
     """Apply an MLP's linear layers, the first ``relus`` of them with ReLU."""
     layers = sorted({int(k.split(".")[2]) for k in state if k.startswith(f"{name}.")})
     for number, layer in enumerate(layers):
@@ -64,7 +69,9 @@ def pooled(state: dict[str, np.ndarray], batch: Batch, name: str) -> np.ndarray:
     )
 
 
-def expected_logits(model: nn.Module, batch: Batch, schema, interaction: str) -> np.ndarray:
+def expected_logits(
+    model: nn.Module, batch: Batch, schema, interaction: str
+) -> np.ndarray:
     """Return DLRM's logits in float64, by the paper's formula."""
     state = numpy_state(model)
     vectors = [pooled(state, batch, feature.name) for feature in schema.sparse]
@@ -73,7 +80,9 @@ def expected_logits(model: nn.Module, batch: Batch, schema, interaction: str) ->
             vectors[i] = vector @ state[f"projections.maps.{i}.weight"].T
     parts = []
     if schema.num_dense:
-        dense = mlp(state, "bottom_mlp", batch.dense.numpy().astype(np.float64), relus=9)
+        dense = mlp(
+            state, "bottom_mlp", batch.dense.numpy().astype(np.float64), relus=9
+        )
         vectors = [dense, *vectors]
         parts = [dense]
     if interaction != "dot":
@@ -110,7 +119,10 @@ def test_dcnv2_logits_are_those_of_the_paper():
     )
     x = x0
     for layer in range(2):
-        down, up = state[f"cross.down.{layer}.weight"], state[f"cross.up.{layer}.weight"]
+        down, up = (
+            state[f"cross.down.{layer}.weight"],
+            state[f"cross.up.{layer}.weight"],
+        )
         x = x0 * (x @ down.T @ up.T + state[f"cross.up.{layer}.bias"]) + x
     expected = mlp(state, "top_mlp", x, relus=1)
     np.testing.assert_allclose(model(batch).detach().numpy(), expected, atol=1e-5)

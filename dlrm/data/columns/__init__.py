@@ -1,0 +1,1 @@
+"""Raw columns to typed columns, every bad value with its place."""

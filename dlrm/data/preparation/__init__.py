@@ -1,0 +1,1 @@
+"""From raw rows to a prepared dataset, whole or not at all."""

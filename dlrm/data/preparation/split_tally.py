@@ -1,0 +1,73 @@
+"""Counts by split while rows are encoded: rows, clicks, and ids that are not known."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from dlrm.config.schema import SplitSummary
+from dlrm.data.columns.typed import SPLITS
+from dlrm.data.storage.rows import EncodedRows
+from dlrm.data.transforms.fitted import Observer
+
+
+def _zeros() -> np.ndarray:
+    return np.zeros(len(SPLITS))
+
+
+class SplitTally:
+    """Sums over all chunks; arrays hold one number a split."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self._num_rows = _zeros()
+        self._positives = _zeros()
+        self._weights = _zeros()
+        self._ids: defaultdict[str, np.ndarray] = defaultdict(_zeros)
+        self._outside: defaultdict[str, np.ndarray] = defaultdict(_zeros)
+
+    def add(self, rows: EncodedRows, codes: np.ndarray) -> None:
+        """Count rows whose splits are ``codes``."""
+        size = len(SPLITS)
+        weights = rows.weights.astype(np.float64)
+        self._num_rows += np.bincount(codes, minlength=size)
+        self._positives += np.bincount(codes, weights * rows.labels, size)
+        self._weights += np.bincount(codes, weights, size)
+
+    def observer(self, codes: np.ndarray) -> Observer:
+        """Return what counts the ids of rows whose splits are ``codes``."""
+
+        def observe(
+            name: str, is_outside: np.ndarray, lengths: np.ndarray | None
+        ) -> None:
+            split_of_id = codes if lengths is None else np.repeat(codes, lengths)
+            size = len(SPLITS)
+            self._ids[name] += np.bincount(split_of_id, minlength=size)
+            if is_outside.any():
+                outside = np.bincount(split_of_id[is_outside], minlength=size)
+                self._outside[name] += outside
+
+        return observe
+
+    def splits(self) -> dict[str, SplitSummary]:
+        """Return every split's size and click rate."""
+        return {
+            name: SplitSummary(
+                num_rows=int(self._num_rows[code]),
+                num_positives=float(self._positives[code]),
+                total_weight=float(self._weights[code]),
+            )
+            for code, name in enumerate(SPLITS)
+        }
+
+    def outside(self) -> dict[str, dict[str, float]]:
+        """Return by feature and split the share of ids outside; without ids none."""
+        return {
+            name: {
+                split: float(self._outside[name][code] / num_ids[code])
+                for code, split in enumerate(SPLITS)
+                if num_ids[code]
+            }
+            for name, num_ids in self._ids.items()
+        }

@@ -1,0 +1,1 @@
+"""A look at a table that nobody has described yet."""

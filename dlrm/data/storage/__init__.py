@@ -1,0 +1,1 @@
+"""How prepared rows lie on disk."""

@@ -1,0 +1,201 @@
+"""Apply fitted transforms: typed rows -> numbers.
+
+Shape suffixes: R = rows, N = dense columns, F1 = one-hot features, F2 = multi-hot
+features, V = ids in all bags together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from dlrm.config.errors import DataError
+from dlrm.config.features import Encoding
+from dlrm.config.schema import FeatureSchema, FittedSparse
+from dlrm.data.columns.row_faults import place
+from dlrm.data.storage.rows import EncodedRows, starts_of
+from dlrm.data.transforms.dense_columns import dense_columns
+from dlrm.data.transforms.id_encoder import REFUSED, IdEncoder
+from dlrm.data.transforms.quantiles import bucket_rows
+from dlrm.data.transforms.vocabulary import Vocabulary
+
+Observer = Callable[[str, np.ndarray, np.ndarray | None], None]
+"""Takes a feature's name, bool [V] of ids outside the vocabulary or the table, and the
+length of each row's bag, None where each row has one id."""
+
+
+class FittedTransforms:
+    """What ``prepare`` fitted, ready to be applied to any typed rows."""
+
+    def __init__(
+        self, schema: FeatureSchema, vocabularies: dict[str, Vocabulary]
+    ) -> None:
+        """Take ``vocabularies`` by table."""
+        self.schema = schema
+        self.vocabularies = vocabularies
+        self._encoders = {
+            fitted.name: IdEncoder(fitted, vocabularies.get(fitted.table))
+            for fitted in schema.sparse
+        }
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedTransforms:
+        """Read the schema and vocabularies of a dataset or run folder.
+
+        Raises:
+            DatasetError: A file is missing, damaged or does not fit the others.
+        """
+        schema = FeatureSchema.load(folder)
+        vocabularies = {
+            table: Vocabulary.load(folder, table, features[0].num_embeddings)
+            for table, features in schema.tables.items()
+            if features[0].feature.encoding is Encoding.vocabulary
+        }
+        return cls(schema, vocabularies)
+
+    def save(self, folder: Path) -> None:
+        """Write ``schema.json`` and ``vocabularies/``."""
+        self.schema.save(folder)
+        for table, vocabulary in self.vocabularies.items():
+            vocabulary.save(folder, table)
+
+    def encode(self, typed: pa.Table, observe: Observer | None = None) -> EncodedRows:
+        """Transform typed rows; ``observe``, where given, is told about their ids.
+
+        Labels are 0 and weights 1 where ``typed`` has no such columns.
+
+        Raises:
+            DataError: An id is outside its table and the policy is ``error``, or a
+                dense value is too large for float32.
+        """
+        size = typed.num_rows
+        labels, weights = np.zeros(size, np.float32), np.ones(size, np.float32)
+        if "label" in typed.column_names:
+            labels = typed["label"].to_numpy()
+        if "weight" in typed.column_names:
+            weights = typed["weight"].to_numpy()
+        bags = [self._bag(fitted, typed, observe) for fitted in self.schema.multi_hot]
+        lengths, values, bag_weights = _interleave(bags, size)
+        is_weighted = any(fitted.weighted for fitted in self.schema.sparse)
+        return EncodedRows(
+            labels=labels,
+            weights=weights,
+            dense=self._dense(typed),
+            one_hot=self._one_hot(typed, observe),
+            bag_lengths=lengths,
+            bag_values=values,
+            bag_weights=bag_weights if is_weighted else None,
+        )
+
+    def _dense(self, typed: pa.Table) -> np.ndarray:
+        matrix = np.empty((typed.num_rows, self.schema.num_dense), dtype=np.float32)
+        start = 0
+        for fitted in self.schema.dense:
+            stop = start + fitted.num_columns
+            values = typed[f"dense:{fitted.name}"].to_numpy()
+            matrix[:, start:stop] = dense_columns(values, fitted)
+            if not np.isfinite(matrix[:, start]).all():
+                row = int(np.flatnonzero(~np.isfinite(matrix[:, start]))[0])
+                key = f"data.dense_features.{fitted.name}"
+                raise DataError(
+                    f"{_place(typed, row)}: dense feature {fitted.name!r} must fit "
+                    f"float32, but it is {values[row]}. Set {key}.clip_min and "
+                    f"{key}.clip_max."
+                )
+            start = stop
+        return matrix
+
+    def _one_hot(self, typed: pa.Table, observe: Observer | None) -> np.ndarray:
+        features = self.schema.one_hot
+        matrix = np.empty((typed.num_rows, len(features)), dtype=np.int32)
+        for index, fitted in enumerate(features):
+            column = typed[f"sparse:{fitted.name}"].combine_chunks()
+            if fitted.feature.encoding is Encoding.bucketize:
+                matrix[:, index] = bucket_rows(column.to_numpy(), fitted.boundaries)
+            else:
+                matrix[:, index] = self._rows(fitted, column, None, typed, observe)
+        return matrix
+
+    def _bag(
+        self, fitted: FittedSparse, typed: pa.Table, observe: Observer | None
+    ) -> _Bags:
+        column = typed[f"sparse:{fitted.name}"].combine_chunks()
+        texts, lengths = flat_texts(column)
+        assert lengths is not None
+        values = self._rows(fitted, texts, lengths, typed, observe)
+        weights = np.ones(values.size, dtype=np.float32)
+        if fitted.weighted:
+            weights = typed[f"weights:{fitted.name}"].combine_chunks().flatten()
+            weights = weights.to_numpy()
+        return _Bags(lengths, values, weights)
+
+    def _rows(
+        self,
+        fitted: FittedSparse,
+        texts: pa.DictionaryArray,
+        lengths: np.ndarray | None,
+        typed: pa.Table,
+        observe: Observer | None,
+    ) -> np.ndarray:
+        encoder = self._encoders[fitted.name]
+        encoded = encoder.encode(texts.dictionary)
+        codes = texts.indices.to_numpy()
+        rows: np.ndarray = encoded.rows[codes]
+        if (encoded.rows == REFUSED).any() and (rows == REFUSED).any():
+            first = int(np.flatnonzero(rows == REFUSED)[0])
+            row = first
+            if lengths is not None:
+                row = int(np.searchsorted(np.cumsum(lengths), first, side="right"))
+            text = texts.dictionary[int(codes[first])].as_py()
+            raise DataError(encoder.refusal(text, _place(typed, row)))
+        if observe is not None:
+            observe(fitted.name, encoded.is_outside[codes], lengths)
+        return rows
+
+
+def flat_texts(
+    column: pa.Array,
+) -> tuple[pa.DictionaryArray, np.ndarray | None]:
+    """Return a typed column's texts, and the length of each row's bag or None."""
+    if not isinstance(column, pa.ListArray):
+        return column, None
+    lengths = np.diff(column.offsets.to_numpy()).astype(np.int32)
+    return column.flatten(), lengths
+
+
+@dataclass(frozen=True, slots=True)
+class _Bags:
+    lengths: np.ndarray
+    """int32 [R]"""
+    values: np.ndarray
+    """int32, the bags of one feature one after the other"""
+    weights: np.ndarray
+    """float32, one a value"""
+
+
+def _interleave(
+    bags: list[_Bags], num_rows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Put bags in row-major order: lengths [R, F2], values and weights [V]."""
+    lengths = np.empty((num_rows, len(bags)), dtype=np.int32)
+    for index, bag in enumerate(bags):
+        lengths[:, index] = bag.lengths
+    if len(bags) == 1:
+        return lengths, bags[0].values, bags[0].weights
+    starts = starts_of(lengths.reshape(-1))
+    values = np.empty(int(starts[-1]), dtype=np.int32)
+    weights = np.empty(int(starts[-1]), dtype=np.float32)
+    for index, bag in enumerate(bags):
+        own_starts = starts_of(bag.lengths)[:-1]
+        shift = starts[:-1].reshape(num_rows, -1)[:, index] - own_starts
+        places = np.repeat(shift, bag.lengths) + np.arange(bag.values.size)
+        values[places], weights[places] = bag.values, bag.weights
+    return lengths, values, weights
+
+
+def _place(typed: pa.Table, row: int) -> str:
+    return place(typed["__file"][row].as_py(), typed["__row"][row].as_py())

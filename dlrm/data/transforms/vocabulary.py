@@ -1,0 +1,187 @@
+"""Vocabularies: counted over the training rows, one row of the table a known value.
+
+Row 0 is shared by all other values. Known values follow from row 1, most frequent
+first, equally frequent ones in the order of their UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dlrm.config.errors import DatasetError
+from dlrm.data.transforms.hashing import hash_texts
+
+VOCABULARIES_FOLDER = "vocabularies"
+SHARED_ROW_KEY = "\0the row of all other values"
+"""Stands for row 0 where rows are told apart by their keys' hashes."""
+_SCHEMA = pa.schema([("key", pa.large_string()), ("count", pa.int64())])
+_MIN_PENDING = 1 << 20
+
+
+class ValueCounter:
+    """Counts texts chunk by chunk in memory that grows with distinct values alone."""
+
+    def __init__(self) -> None:
+        """Start with nothing counted."""
+        self._merged = _SCHEMA.empty_table()
+        self._pending: list[pa.Table] = []
+        self._num_pending = 0
+
+    def add(
+        self, texts: pa.DictionaryArray, is_counted: np.ndarray | None = None
+    ) -> None:
+        """Count texts, or those of them where ``is_counted``."""
+        codes = texts.indices.to_numpy()
+        if is_counted is not None:
+            codes = codes[is_counted]
+        counts = np.bincount(codes, minlength=len(texts.dictionary))
+        used = np.flatnonzero(counts)
+        keys = texts.dictionary.take(pa.array(used)).cast(pa.large_string())
+        self._pending.append(pa.table([keys, pa.array(counts[used])], schema=_SCHEMA))
+        self._num_pending += used.size
+        # Merging when as much waits as is merged costs a constant a value over all.
+        if self._num_pending > max(_MIN_PENDING, self._merged.num_rows):
+            self._merge()
+
+    def finish(self) -> pa.Table:
+        """Return the columns ``key`` and ``count``, each key once."""
+        self._merge()
+        return self._merged
+
+    def _merge(self) -> None:
+        if not self._pending:
+            return
+        waiting = pa.concat_tables([self._merged, *self._pending])
+        self._pending.clear()
+        self._num_pending = 0
+        keys = waiting["key"].combine_chunks().dictionary_encode()
+        # A float64 holds whole numbers up to 2**53, more rows than any log has.
+        totals = np.bincount(keys.indices.to_numpy(), waiting["count"].to_numpy())
+        counts = pa.array(totals.astype(np.int64))
+        self._merged = pa.table([keys.dictionary, counts], schema=_SCHEMA)
+
+
+class Vocabulary:
+    """The known values of one table."""
+
+    def __init__(self, keys: pa.Array, counts: np.ndarray) -> None:
+        """Give ``keys`` rows 1, 2, ...; ``counts`` are their training occurrences."""
+        self.keys = keys.cast(pa.large_string())
+        self.counts = counts
+        self._hashes: np.ndarray | None = None
+        self._row_order = np.zeros(0, dtype=np.int32)
+
+    @classmethod
+    def fit(
+        cls, counted: pa.Table, *, min_frequency: int, num_embeddings: int | None
+    ) -> Vocabulary:
+        """Keep values seen ``min_frequency`` times, at most ``num_embeddings - 1``."""
+        frequent = counted.filter(pc.greater_equal(counted["count"], min_frequency))
+        order = pc.sort_indices(
+            frequent, sort_keys=[("count", "descending"), ("key", "ascending")]
+        )
+        if num_embeddings is not None:
+            order = order[: num_embeddings - 1]
+        chosen = frequent.take(order).combine_chunks()
+        keys = pa.concat_arrays(
+            [pa.array([], pa.large_string()), *chosen["key"].chunks]
+        )
+        return cls(keys, chosen["count"].to_numpy())
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows of the table, the shared row 0 included."""
+        return len(self.keys) + 1
+
+    def rows_of(self, texts: pa.Array) -> np.ndarray:
+        """Return each text's row, int32; 0 where it is not known."""
+        rows = np.zeros(len(texts), dtype=np.int32)
+        if len(self.keys) == 0 or len(texts) == 0:
+            return rows
+        hashes = self._index()
+        texts = texts.cast(pa.large_string())
+        wanted = hash_texts(texts)
+        # Neighbours in hash order lie together in memory: sorted queries stay in cache.
+        pending = np.argsort(wanted)
+        places = np.searchsorted(hashes, wanted[pending])
+        while pending.size:
+            inside = places < hashes.size
+            pending, places = pending[inside], places[inside]
+            same_hash = hashes[places] == wanted[pending]
+            pending, places = pending[same_hash], places[same_hash]
+            candidates = self._row_order[places]
+            found = self.keys.take(pa.array(candidates))
+            equal = pc.equal(found, texts.take(pa.array(pending)))
+            is_equal = equal.to_numpy(zero_copy_only=False)
+            rows[pending[is_equal]] = candidates[is_equal] + 1
+            # Two keys of one hash are neighbours: look at the next one.
+            pending, places = pending[~is_equal], places[~is_equal] + 1
+        return rows
+
+    def save(self, folder: Path, table: str) -> None:
+        """Write ``vocabularies/<table>.parquet``: key and count, row 1 first."""
+        path = vocabulary_path(folder, table)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(
+            pa.table([self.keys, pa.array(self.counts)], schema=_SCHEMA), path
+        )
+
+    @classmethod
+    def load(cls, folder: Path, table: str, num_embeddings: int) -> Vocabulary:
+        """Read what ``save`` wrote.
+
+        Raises:
+            DatasetError: It is missing, damaged or not of ``num_embeddings`` rows.
+        """
+        path = vocabulary_path(folder, table)
+        try:
+            stored = pq.read_table(path, schema=_SCHEMA).combine_chunks()
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(
+                f"{folder} must hold the vocabulary {path.name}, but it cannot be read "
+                f"({error}). Prepare the dataset again."
+            ) from error
+        if stored.num_rows + 1 != num_embeddings:
+            raise DatasetError(
+                f"{path} must hold {num_embeddings - 1:,} values, but it holds "
+                f"{stored.num_rows:,}. Prepare the dataset again."
+            )
+        keys = pa.concat_arrays(
+            [pa.array([], pa.large_string()), *stored["key"].chunks]
+        )
+        return cls(keys, stored["count"].to_numpy())
+
+    def _index(self) -> np.ndarray:
+        """Return the keys' hashes, sorted; ``_row_order`` says whose they are."""
+        if self._hashes is None:
+            hashes = hash_texts(self.keys)
+            self._row_order = np.argsort(hashes).astype(np.int32)
+            self._hashes = hashes[self._row_order]
+        return self._hashes
+
+
+def vocabulary_path(folder: Path, table: str) -> Path:
+    """Return a table's file; characters that paths give a meaning to are escaped."""
+    return folder / VOCABULARIES_FOLDER / f"{quote(table, safe=' ')}.parquet"
+
+
+def row_key_hashes(folder: Path, table: str, num_embeddings: int) -> np.ndarray:
+    """Return what each row of a table stands for as a number, uint64 [num_embeddings].
+
+    It is the hash of the row's key, so that a value keeps it when the vocabulary grows;
+    for tables without vocabulary the row's own number.
+
+    Raises:
+        DatasetError: The vocabulary is damaged, or not of ``num_embeddings`` rows.
+    """
+    if not vocabulary_path(folder, table).exists():
+        return np.arange(num_embeddings, dtype=np.uint64)
+    vocabulary = Vocabulary.load(folder, table, num_embeddings)
+    shared = hash_texts(pa.array([SHARED_ROW_KEY]))
+    return np.concatenate([shared, hash_texts(vocabulary.keys)])
