@@ -201,14 +201,16 @@ class Trainer:
         if self._due(self.config.log_every):
             record = self._close_window()
             log.write(record)
+        paused = time.monotonic()
         evaluate_every = self.config.evaluate_every or self.steps_per_epoch
         save_due = self._due(self.config.checkpoint_every or evaluate_every)
         best = False
         if self._due(evaluate_every) and self.valid_rows is not None:
             best = self._evaluate(self.valid_rows, log)
-            self._window.started = time.monotonic()
         if best or save_due or self.finished:
             self._save(best=best)
+        # Examples per second are the step loop's: evaluating and saving do not count.
+        self._window.started += time.monotonic() - paused
         return record
 
     def _due(self, every: int) -> bool:

@@ -25,3 +25,12 @@ def check_widths(key: str, widths: list[int]) -> None:
         ConfigError: A width is below 1.
     """
     require(all(width >= 1 for width in widths), key, "a list of widths >= 1", widths)
+
+
+def check_rate(key: str, value: float) -> None:
+    """Refuse a share of dropped values that is not in [0, 1).
+
+    Raises:
+        ConfigError: It is not.
+    """
+    require(0 <= value < 1, key, "in [0, 1)", value)

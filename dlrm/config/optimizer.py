@@ -40,7 +40,7 @@ class SparseOptimizer:
     """Fused into the backward pass of the embedding tables."""
 
     name: SparseOptimizerName = SparseOptimizerName.rowwise_adagrad
-    lr: float = 0.02
+    lr: float = 0.2
     eps: float = 1e-8
     beta1: float = 0.9
     beta2: float = 0.999
@@ -63,7 +63,7 @@ class DenseOptimizer:
 
     name: str = "Adam"
     """The class name in ``torch.optim``, in any case: ``Adam``, ``sgd``, ``adamw``."""
-    lr: float = 1e-3
+    lr: float = 5e-3
     weight_decay: float = 0.0
     clip_norm: float | None = None
     """Limit on the global L2 norm of the dense parameters' gradients."""

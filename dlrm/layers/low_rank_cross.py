@@ -21,6 +21,10 @@ class LowRankCross(nn.Module):
             nn.Linear(input_dim, rank, bias=False) for _ in range(num_layers)
         )
         self.up = nn.ModuleList(nn.Linear(rank, input_dim) for _ in range(num_layers))
+        for layer in [*self.down, *self.up]:
+            nn.init.xavier_normal_(layer.weight)
+        for layer in self.up:
+            nn.init.zeros_(layer.bias)
         self.output_dim = input_dim
 
     def forward(self, x_BI: torch.Tensor) -> torch.Tensor:

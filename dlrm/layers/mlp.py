@@ -15,7 +15,9 @@ class MLP(nn.Module):
     """Linear layers, each with ReLU and, if asked for, normalisation and dropout.
 
     With ``output_dim`` a last linear layer without activation is added, as for logits.
-    The order within a layer is linear, batch norm, ReLU, dropout.
+    The order within a layer is linear, batch norm, ReLU, dropout. Initial weights are
+    normal with variance 2 / (I + O), biases with 1 / O, as in the DLRM authors' code
+    (Naumov et al. 2019).
     """
 
     def __init__(
@@ -30,18 +32,41 @@ class MLP(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for width in widths:
-            layers.append(nn.Linear(input_dim, width))
+            layers.append(_linear(input_dim, width))
             if batch_norm:
-                layers.append(nn.BatchNorm1d(width))
+                layers.append(BatchNorm(width))
             layers.append(nn.ReLU(inplace=True))
             if dropout:
                 layers.append(nn.Dropout(dropout))
             input_dim = width
         if output_dim is not None:
-            layers.append(nn.Linear(input_dim, output_dim))
+            layers.append(_linear(input_dim, output_dim))
         self.layers = nn.Sequential(*layers)
         self.output_dim = input_dim if output_dim is None else output_dim
 
     def forward(self, x_BI: torch.Tensor) -> torch.Tensor:
         """Return [B, O], where O is ``output_dim`` or the last width."""
         return self.layers(x_BI)
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation that a batch of one row does not stop.
+
+    One row has no variance, so it is normalised by the running statistics, which it
+    leaves as they are: the short last batch of an epoch may be that one row.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the normalised input, of the same shape."""
+        if not self.training or len(input) != 1:
+            return super().forward(input)
+        return nn.functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias
+        )
+
+
+def _linear(input_dim: int, output_dim: int) -> nn.Linear:
+    layer = nn.Linear(input_dim, output_dim)
+    nn.init.normal_(layer.weight, std=(2 / (input_dim + output_dim)) ** 0.5)
+    nn.init.normal_(layer.bias, std=(1 / output_dim) ** 0.5)
+    return layer

@@ -14,7 +14,7 @@ from enum import Enum
 import torch
 from torch import nn
 
-from dlrm.config.checks import check_widths, require
+from dlrm.config.checks import check_rate, check_widths
 from dlrm.config.errors import ConfigError
 from dlrm.config.model import ModelConfig, register_model
 from dlrm.config.schema import FeatureSchema
@@ -40,13 +40,17 @@ class Interaction(Enum):
 class DLRMConfig(ModelConfig):
     """Widths of the two MLPs and the kind of interaction."""
 
-    bottom_mlp: list[int] = field(default_factory=lambda: [512, 256, 64])
+    bottom_mlp: list[int] = field(default_factory=lambda: [64])
     """Hidden widths; a last layer of ``embedding_dim`` with ReLU follows."""
-    top_mlp: list[int] = field(default_factory=lambda: [512, 256])
+    top_mlp: list[int] = field(default_factory=lambda: [128, 64])
     """Hidden widths; a last layer of 1, the logit, follows."""
     interaction: Interaction = Interaction.dot
+    embedding_dropout: float = 0.0
+    """On the pooled vectors, before the interaction."""
     dropout: float = 0.0
     """After each hidden layer of the top MLP."""
+    batch_norm: bool = False
+    """In each hidden layer of the top MLP, before ReLU."""
 
     def __post_init__(self) -> None:
         """Check ranges, naming keys as typed.
@@ -57,7 +61,8 @@ class DLRMConfig(ModelConfig):
         ModelConfig.__post_init__(self)
         check_widths("model.bottom_mlp", self.bottom_mlp)
         check_widths("model.top_mlp", self.top_mlp)
-        require(0 <= self.dropout < 1, "model.dropout", "in [0, 1)", self.dropout)
+        check_rate("model.embedding_dropout", self.embedding_dropout)
+        check_rate("model.dropout", self.dropout)
 
 
 @register_model("dlrm", DLRMConfig)
@@ -76,6 +81,7 @@ class DLRM(nn.Module):
         self.embeddings = FeatureEmbeddings(schema)
         self.projections = Projections(self.embeddings.widths, target_dim=width)
         self.equal_widths = set(self.embeddings.widths) <= {width}
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         self.bottom_mlp: MLP | None = None
         if schema.num_dense:
             self.bottom_mlp = MLP(schema.num_dense, [*config.bottom_mlp, width])
@@ -91,12 +97,16 @@ class DLRM(nn.Module):
         if self.keeps_vectors:
             top_dim += num_vectors * width
         self.top_mlp = MLP(
-            top_dim, config.top_mlp, output_dim=1, dropout=config.dropout
+            top_dim,
+            config.top_mlp,
+            output_dim=1,
+            dropout=config.dropout,
+            batch_norm=config.batch_norm,
         )
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return logits [B, 1]."""
-        joined = self._embed(batch)
+        joined = self.embedding_dropout(self._embed(batch))
         if self.bottom_mlp is None:
             return self.top_mlp(self._interact(joined, None))
         dense = self.bottom_mlp(batch.dense)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from dlrm.config.checks import check_widths, require
+from dlrm.config.checks import check_rate, check_widths, require
 from dlrm.config.model import ModelConfig, register_model
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.batch import Batch
@@ -26,14 +26,18 @@ from dlrm.layers.mlp import MLP
 class DLRMDCNv2Config(ModelConfig):
     """Widths of the MLPs, depth and rank of the cross network."""
 
-    bottom_mlp: list[int] = field(default_factory=lambda: [512, 256])
+    bottom_mlp: list[int] = field(default_factory=lambda: [64])
     """Hidden widths; a last layer of ``embedding_dim`` with ReLU follows."""
     cross_layers: int = 3
-    cross_rank: int = 512
-    top_mlp: list[int] = field(default_factory=lambda: [1024, 1024, 512, 256])
+    cross_rank: int = 64
+    top_mlp: list[int] = field(default_factory=lambda: [128, 64])
     """Hidden widths; a last layer of 1, the logit, follows."""
+    embedding_dropout: float = 0.0
+    """On the pooled vectors, before the cross."""
     dropout: float = 0.0
     """After each hidden layer of the top MLP."""
+    batch_norm: bool = False
+    """In each hidden layer of the top MLP, before ReLU."""
 
     def __post_init__(self) -> None:
         """Check ranges, naming keys as typed.
@@ -46,7 +50,8 @@ class DLRMDCNv2Config(ModelConfig):
         check_widths("model.top_mlp", self.top_mlp)
         require(self.cross_layers >= 1, "model.cross_layers", ">= 1", self.cross_layers)
         require(self.cross_rank >= 1, "model.cross_rank", ">= 1", self.cross_rank)
-        require(0 <= self.dropout < 1, "model.dropout", "in [0, 1)", self.dropout)
+        check_rate("model.embedding_dropout", self.embedding_dropout)
+        check_rate("model.dropout", self.dropout)
 
 
 @register_model("dlrm_dcnv2", DLRMDCNv2Config)
@@ -59,6 +64,7 @@ class DLRMDCNv2(nn.Module):
     def __init__(self, config: DLRMDCNv2Config, schema: FeatureSchema) -> None:
         super().__init__()
         self.embeddings = FeatureEmbeddings(schema)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         input_dim = sum(self.embeddings.widths)
         self.bottom_mlp: MLP | None = None
         if schema.num_dense:
@@ -69,12 +75,16 @@ class DLRMDCNv2(nn.Module):
             input_dim, num_layers=config.cross_layers, rank=config.cross_rank
         )
         self.top_mlp = MLP(
-            input_dim, config.top_mlp, output_dim=1, dropout=config.dropout
+            input_dim,
+            config.top_mlp,
+            output_dim=1,
+            dropout=config.dropout,
+            batch_norm=config.batch_norm,
         )
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return logits [B, 1]."""
-        joined_BI = self.embeddings.concatenated(batch.sparse)
+        joined_BI = self.embedding_dropout(self.embeddings.concatenated(batch.sparse))
         if self.bottom_mlp is not None:
             joined_BI = torch.cat([self.bottom_mlp(batch.dense), joined_BI], dim=1)
         return self.top_mlp(self.cross(joined_BI))

@@ -33,7 +33,7 @@ def build(schema: FeatureSchema, section: dict[str, object]) -> nn.Module:
     to_local(model, optimizer=SGD, device=torch.device("cpu"))
     for name, tensor in model.state_dict().items():
         if "embedding_bags" in name:
-            tensor.copy_(torch.randn_like(tensor))
+            tensor.copy_(0.3 * torch.randn_like(tensor))
     return model
 
 
