@@ -225,7 +225,7 @@ def test_the_schedule_sets_both_learning_rates(tmp_path: Path, prepared: Path):
 def test_clipping_bounds_the_step_of_sgd(tmp_path: Path, prepared: Path):
     _, trainer, _ = start(
         tmp_path, prepared, "optimizer.dense.name=SGD", "optimizer.dense.lr=1.0",
-        "optimizer.dense.clip_norm=0.01",
+        "optimizer.dense.clip_norm=0.01", "optimizer.schedule.warmup_steps=0",
     )  # fmt: skip
     before = [p.detach().clone() for p in trainer.dense_parameters]
     trainer._train_step(next(trainer.train_rows.batches(0)))
