@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dlrm.config.errors import DatasetError
-from dlrm.evaluation.bayes import BAYES_COLUMN, compare_with_bayes
+from dlrm.evaluation.bayes import BAYES_COLUMN, CAPPED_COLUMN, compare_with_bayes
 from dlrm.evaluation.replace import replacing_folder
 from dlrm.evaluation.report import ReportContext, render_report
 from dlrm.evaluation.terminal import format_metrics
@@ -103,10 +103,18 @@ def _all_metrics(
     labels, weights = predictions.labels, predictions.weights
     metrics = compute_metrics(labels, predictions.logits, weights, groups)
     if kept is not None and BAYES_COLUMN in kept.column_names:
-        truth = pc.cast(kept.column(BAYES_COLUMN), pa.float64())
-        probabilities = pc.fill_null(truth, float("nan")).to_numpy()
-        metrics["bayes"] = compare_with_bayes(labels, probabilities, weights, metrics)
+        capped = None
+        if CAPPED_COLUMN in kept.column_names:
+            capped = _known(kept, CAPPED_COLUMN)
+        truth = _known(kept, BAYES_COLUMN)
+        metrics["bayes"] = compare_with_bayes(labels, truth, weights, metrics, capped)
     return metrics
+
+
+def _known(kept: pa.Table, column: str) -> np.ndarray:
+    """Return a column of probabilities, NaN where one is missing."""
+    values = pc.cast(kept.column(column), pa.float64())
+    return pc.fill_null(values, float("nan")).to_numpy()
 
 
 def _group_codes(kept: pa.Table | None, column: str) -> np.ndarray:

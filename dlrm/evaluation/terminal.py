@@ -71,6 +71,10 @@ def _bayes_lines(metrics: Mapping[str, Any]) -> list[str]:
     for name, title in (("auc", "Bayes AUC"), ("log_loss", "Bayes log loss")):
         value, note = format_value(bayes[name]), bayes_note(name, bayes)
         lines.append(f"{title:<20}{value:>12}   {note}")
+    for name, title in (("capped_auc", "AUC cap"), ("capped_log_loss", "Log loss cap")):
+        if name in bayes:
+            value = format_value(bayes[name])
+            lines.append(f"{title:<20}{value:>12}   what rare ids leave to be learned")
     return lines
 
 

@@ -113,7 +113,9 @@ class DLRM(nn.Module):
         return self.top_mlp(self._interact(torch.cat([dense, joined], dim=1), dense))
 
     def _embed(self, batch: Batch) -> torch.Tensor:
-        """Return the embeddings at one width, side by side."""
+        """Return the embeddings at one width, side by side; [B, 0] without any."""
+        if not self.embeddings.feature_names:
+            return batch.dense.new_empty(len(batch), 0)
         if self.equal_widths:
             return self.embeddings.concatenated(batch.sparse)
         return torch.cat(self.projections(self.embeddings(batch.sparse)), dim=1)

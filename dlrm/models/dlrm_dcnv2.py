@@ -84,7 +84,10 @@ class DLRMDCNv2(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return logits [B, 1]."""
-        joined_BI = self.embedding_dropout(self.embeddings.concatenated(batch.sparse))
+        parts = []
         if self.bottom_mlp is not None:
-            joined_BI = torch.cat([self.bottom_mlp(batch.dense), joined_BI], dim=1)
-        return self.top_mlp(self.cross(joined_BI))
+            parts.append(self.bottom_mlp(batch.dense))
+        if self.embeddings.feature_names:
+            pooled = self.embeddings.concatenated(batch.sparse)
+            parts.append(self.embedding_dropout(pooled))
+        return self.top_mlp(self.cross(torch.cat(parts, dim=1)))

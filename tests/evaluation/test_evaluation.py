@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlrm.config.errors import DatasetError
-from dlrm.evaluation.evaluation import write_evaluation
+from dlrm.evaluation.evaluation import format_metrics, write_evaluation
 from dlrm.evaluation.predictions import Predictions
 from dlrm.evaluation.report import ReportContext
 from dlrm.metrics.likelihood import log_loss_from_probabilities
@@ -128,6 +128,21 @@ def test_known_probabilities_give_the_bayes_bound(tmp_path):
         "auc_share": (metrics["auc"] - 0.5) / (best - 0.5),
         "log_loss_ratio": metrics["log_loss"] / loss,
     }
+
+
+def test_what_rare_ids_leave_to_be_learned_is_printed_beside_the_bound(tmp_path):
+    found = predict(500)
+    random = np.random.default_rng(2)
+    capped = random.beta(1, 3, 500)
+    side = pa.table(
+        {"bayes_probability": random.beta(1, 3, 500), "capped_probability": capped}
+    )
+    metrics = write(tmp_path / "test", found, side)
+    assert metrics["bayes"]["capped_auc"] == auc(found.labels, capped, found.weights)
+    loss = log_loss_from_probabilities(found.labels, capped, found.weights).log_loss
+    assert metrics["bayes"]["capped_log_loss"] == loss
+    line = next(x for x in format_metrics(metrics).splitlines() if "AUC cap" in x)
+    assert f"{metrics['bayes']['capped_auc']:.5f}" in line
 
 
 def test_a_missing_true_probability_leaves_the_bound_undefined(tmp_path):

@@ -149,6 +149,16 @@ def test_loss_falls_and_every_parameter_learns(name):
         assert parameter.grad is not None, parameter_name
 
 
+@pytest.mark.parametrize("name", ["dlrm", "dlrm_dcnv2"])
+@pytest.mark.parametrize(("num_dense", "widths"), [(2, ()), (0, (4,))])
+def test_one_kind_of_feature_alone_is_enough(name, num_dense, widths):
+    schema = small_schema(num_dense=num_dense, widths=widths)
+    section = {"name": name, "embedding_dim": 4, "bottom_mlp": [5], "top_mlp": [6]}
+    if name == "dlrm":
+        section["interaction"] = "cat"
+    assert build(schema, section)(random_batch(schema, num_rows=3)).shape == (3, 1)
+
+
 def test_equal_widths_need_no_projection():
     model = build(small_schema(widths=(4, 4, 4)), dlrm_section())
     assert not [name for name, _ in model.named_parameters() if "projections" in name]
