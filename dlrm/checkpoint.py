@@ -123,7 +123,7 @@ def list_checkpoints(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("step_*") if (path / STATE_FILE).is_file())
 
 
-def mark_best(root: Path, *, step: int, metric: str, value: float | None) -> None:
+def mark_best(root: Path, *, step: int, metric: str, value: float) -> None:
     """Record which checkpoint is the best; ``root/best.json`` is replaced whole."""
     content = {"checkpoint": f"step_{step:09d}", "step": step, metric: value}
     aside = root / f".{BEST_FILE}"

@@ -6,7 +6,9 @@ To metrics.jsonl always; to TensorBoard, MLflow and W&B on demand.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -134,6 +136,17 @@ class WeightsAndBiases:
         self.run.finish()
 
 
+def check_loggers(logger: LoggerConfig) -> None:
+    """Refuse a logger whose package cannot be found, before any work is done.
+
+    Raises:
+        InstallationError: A package is missing.
+    """
+    for name in ("mlflow", "wandb"):
+        if getattr(logger, name) and not _is_there(name):
+            raise _not_there(name)
+
+
 def read_metrics(folder: Path) -> list[Record]:
     """Return the records of a run's metrics.jsonl, without a half-written last line."""
     path = folder / METRICS_FILE
@@ -162,7 +175,18 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InstallationError(
-            f"logger.{name}=true needs the package {name}, which cannot be imported "
-            f"({error}). Install it: pip install {name}"
-        ) from error
+        raise _not_there(name) from error
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # Imported by somebody else, without a spec.
+        return sys.modules.get(name) is not None
+
+
+def _not_there(name: str) -> InstallationError:
+    return InstallationError(
+        f"logger.{name}=true needs the package {name}, which cannot be imported. "
+        f"Install it: pip install {name}"
+    )

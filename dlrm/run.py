@@ -71,7 +71,7 @@ def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
         RunError: ``run_name`` names a directory that exists.
     """
     schema = model_schema(config, FeatureSchema.load(dataset))
-    folder = _new_folder(config)
+    folder = new_folder(config)
     aside = folder.with_name(f".creating-{folder.name}-{os.getpid()}")
     aside.mkdir(parents=True)
     try:
@@ -172,6 +172,17 @@ def open_dataset(run: Run) -> Dataset:
 
 
 @contextmanager
+def removed_unless_built(run: Run) -> Iterator[None]:
+    """Leave no directory of a run whose model or optimizer could not be built."""
+    try:
+        yield
+    except BaseException:
+        if not run.checkpoints.exists():
+            shutil.rmtree(run.folder)
+        raise
+
+
+@contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Hold the run directory: two trainings must not write to one.
 
@@ -189,7 +200,12 @@ def locked(run: Run) -> Iterator[None]:
         yield
 
 
-def _new_folder(config: Config) -> Path:
+def new_folder(config: Config) -> Path:
+    """Return a folder for a new run that does not exist yet.
+
+    Raises:
+        RunError: ``run_name`` names one that does.
+    """
     output = Path(config.output)
     if config.run_name is not None:
         folder = output / config.run_name

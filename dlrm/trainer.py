@@ -16,7 +16,7 @@ from dlrm.checkpoint import (
     remove_old_checkpoints,
     save_checkpoint,
 )
-from dlrm.config.errors import RunError, TrainingError
+from dlrm.config.errors import ConfigError, RunError, TrainingError
 from dlrm.config.progress import Progress
 from dlrm.data.batch import Batch
 from dlrm.data.loading.loader import BatchLoader
@@ -80,6 +80,12 @@ class Trainer:
         if config.max_steps is not None:
             self.num_steps = min(self.num_steps, config.max_steps)
         self.stopping = EarlyStopping(config.monitor, config.early_stopping_patience)
+        if config.early_stopping_patience is not None and self.valid_rows is None:
+            raise ConfigError(
+                "trainer.early_stopping_patience needs a validation split, but the "
+                "data has none. Leave it out, or give data.split_fractions a second "
+                "share."
+            )
         self.step = 0
         """Steps taken so far; with the schedule and row order functions of it alone."""
         self._window = _Window()
@@ -113,9 +119,8 @@ class Trainer:
         try:
             with (
                 StopSignals(self.report) as stop,
-                Progress(self.num_steps, "train", "step") as progress,
+                self._progress() as progress,
             ):
-                progress.update(self.step)
                 for record in self.steps(log):
                     progress.update(1, _shown(record))
                     if stop.received is not None and not self.finished:
@@ -128,6 +133,9 @@ class Trainer:
                 f"Stopped early at step {self.step:,}: {self.config.monitor.value} has "
                 f"not improved for {self.stopping.num_without_gain} evaluations."
             )
+
+    def _progress(self) -> Progress:
+        return Progress(self.num_steps, "train", "step", initial=self.step)
 
     def open_log(self) -> MetricLog:
         """Open the run's metric log, without what came after the current step."""
@@ -166,6 +174,7 @@ class Trainer:
                 continue
             self.step = state["step"]
             self.stopping.load_state(state["early_stopping"])
+            self._mark_best()
             self.report(f"Going on from {folder} (step {self.step:,}).")
             return
 
@@ -274,9 +283,19 @@ class Trainer:
             },
         )
         if best:
-            monitor, value = self.config.monitor.value, self.stopping.best_value
-            mark_best(self.run.checkpoints, step=self.step, metric=monitor, value=value)
+            self._mark_best()
         remove_old_checkpoints(self.run.checkpoints, keep=self.config.keep_checkpoints)
+
+    def _mark_best(self) -> None:
+        """Record the best checkpoint; again on resume, as a crash may come between."""
+        best = self.stopping
+        if best.best_value is not None:
+            mark_best(
+                self.run.checkpoints,
+                step=best.best_step,
+                metric=self.config.monitor.value,
+                value=best.best_value,
+            )
 
     def _refuse_loss(self, value: float, batch: Batch, logits: torch.Tensor) -> None:
         raise TrainingError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,19 +22,21 @@ if TYPE_CHECKING:
 _PROVENANCE = (
     "created", "data_fingerprint", "git_revision", "packages", "platform", "seed",
 )  # fmt: skip
+_SPLITS = ("train", "valid", "test")
 
 HELP = CommandHelp(
     name="evaluate",
     summary="Measure a trained model on a split or a labelled file",
-    usage="run=DIR [split=test | input=FILE] [checkpoint=NAME]",
+    usage="run=DIR [split=test | input=FILE [name=NAME]] [checkpoint=NAME]",
     description=(
         "Writes metrics.json, predictions.parquet and report.html to "
-        "DIR/evaluation/<split or file name>/ and prints the metrics."
+        "DIR/evaluation/<split or name>/ and prints the metrics."
     ),
     keys={
         "run": "the run directory that dlrm train printed",
         "split": "train, valid or test (the default)",
         "input": "a labelled file of raw rows instead of a split",
+        "name": "what the results of input are called; the file's name if not given",
         "checkpoint": "best (the default), last, or a name such as step_000000500",
     },
     examples=(
@@ -58,6 +61,7 @@ def main(argv: list[str]) -> int:
         run,
         split=values.get("split"),
         input=values.get("input"),
+        name=values.get("name"),
         checkpoint=values.get("checkpoint", "best"),
         code=arguments.code,
     )
@@ -69,13 +73,15 @@ def evaluate(
     *,
     split: str | None = None,
     input: str | Path | pd.DataFrame | None = None,
+    name: str | None = None,
     checkpoint: str = "best",
     code: Sequence[str | Path] = (),
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Evaluate a run and return the content of its metrics.json.
 
-    ``input`` is a labelled file or DataFrame of raw rows.
+    ``input`` is a labelled file or DataFrame of raw rows, and ``name`` the folder of
+    its results; without one the file's name up to its first dot.
 
     Raises:
         UserError: The run, the split or the input does not fit; see the message.
@@ -85,6 +91,8 @@ def evaluate(
             f"Either split or input must be given, but both are: split={split} and "
             f"input={input}. Leave one out."
         )
+    if input is not None:
+        name = _result_name(input, name)
     import_code([Path(file) for file in code])
 
     from dlrm.evaluation.evaluation import format_metrics
@@ -97,8 +105,12 @@ def evaluate(
         dataset = open_dataset(opened)
         metrics = evaluate_split(opened, dataset, split=name, checkpoint=checkpoint)
     else:
-        name, metrics = _evaluate_input(opened, input, checkpoint=checkpoint)
+        assert name is not None
+        metrics = _evaluate_input(opened, input, name=name, checkpoint=checkpoint)
     report(format_metrics(metrics))
+    group = opened.config.data.group_column
+    if group is not None and "gauc" not in metrics:
+        report(f"No grouped AUC: the rows have no column '{group}'.")
     report(f"\nreport  {opened.evaluation(name) / 'report.html'}")
     return metrics
 
@@ -115,19 +127,30 @@ def evaluate_split(
     return _write(run, scored, name=split, checkpoint=found)
 
 
+def _result_name(rows: str | Path | pd.DataFrame, name: str | None) -> str:
+    """Return the folder of the results, which must not be a split's."""
+    if name is None:
+        named = isinstance(rows, str | Path)
+        name = Path(rows).name.partition(".")[0] if named else "frame"
+    if not re.fullmatch(r"\w[\w.-]*", name) or name in _SPLITS:
+        raise ConfigError(
+            f"name must be letters, digits, dots and dashes, and no split's name, but "
+            f"it is '{name}'. Say what the results are called: name=monday"
+        )
+    return name
+
+
 def _evaluate_input(
-    run: Run, rows: str | Path | pd.DataFrame, *, checkpoint: str
-) -> tuple[str, dict[str, Any]]:
-    """Evaluate on new labelled rows; return the name of the results and the metrics."""
+    run: Run, rows: str | Path | pd.DataFrame, *, name: str, checkpoint: str
+) -> dict[str, Any]:
+    """Evaluate on new labelled rows."""
     from dlrm.run import find_checkpoint
     from dlrm.scoring import concatenate_scored, score_rows
 
-    named = isinstance(rows, str | Path)
-    name = Path(rows).name.partition(".")[0] if named else "frame"
     found = find_checkpoint(run, checkpoint)
     parts = score_rows(run, rows, checkpoint=found, with_labels=True)
     scored = concatenate_scored(list(parts))
-    return name, _write(run, scored, name=name, checkpoint=found)
+    return _write(run, scored, name=name, checkpoint=found)
 
 
 def _write(run: Run, scored: Scored, *, name: str, checkpoint: Path) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.commands.code import check_code, import_code
-from dlrm.config.compose import compose, load_config
+from dlrm.config.compose import compose, load_config, save_config
 from dlrm.config.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dlrm.config.root import Config
     from dlrm.data.storage.dataset import Dataset
     from dlrm.run import Run
 
@@ -98,11 +99,7 @@ def train(
     config = compose(list(overrides))
     files = [Path(file) for file in code]
     import_code(files)
-    # Everything else has been checked by now, so a mistake there costs no import of
-    # torch.
-    from dlrm.models import model_config
-
-    model_config(config.model)
+    _check_before_preparing(config)
 
     from dlrm.data.preparation.prepare import prepare_dataset
     from dlrm.data.storage.dataset import Dataset
@@ -113,6 +110,21 @@ def train(
     run = create_run(config, dataset=folder, code=files)
     _fit_and_judge(run, dataset, report)
     return run
+
+
+def _check_before_preparing(config: Config) -> None:
+    """Refuse what need not wait for the data, which may take hours to prepare."""
+    # The other sections have been checked by now, so that a mistake there cost no
+    # import of torch.
+    from dlrm.metric_log import check_loggers
+    from dlrm.models import model_config
+    from dlrm.optim.dense import check_dense_optimizer
+    from dlrm.run import new_folder
+
+    model_config(config.model)
+    check_dense_optimizer(config.optimizer.dense)
+    check_loggers(config.logger)
+    new_folder(config)
 
 
 def resume(
@@ -142,6 +154,7 @@ def resume(
     opened = open_run(folder)
     if overrides:
         config = load_config(folder / CONFIG_FILE, overrides)
+        save_config(config, folder / CONFIG_FILE)
         opened = dataclasses.replace(opened, config=config)
     _fit_and_judge(opened, open_dataset(opened), report)
     return opened
@@ -151,11 +164,12 @@ def _fit_and_judge(run: Run, dataset: Dataset, report: Callable[[str], None]) ->
     from dlrm.commands.evaluate import evaluate_split
     from dlrm.evaluation.evaluation import format_metrics
     from dlrm.interrupts import RunInterruptedError
-    from dlrm.run import locked
+    from dlrm.run import locked, removed_unless_built
     from dlrm.trainer import Trainer
 
     with locked(run):
-        trainer = Trainer(run, dataset, report=report)
+        with removed_unless_built(run):
+            trainer = Trainer(run, dataset, report=report)
         report(trainer.describe())
         try:
             trainer.fit()

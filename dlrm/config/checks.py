@@ -14,7 +14,8 @@ def require(
         ConfigError: ``condition`` is false.
     """
     if not condition:
-        message = f"{key} must be {requirement}, but it is {value}."
+        shown = "null" if value is None else value
+        message = f"{key} must be {requirement}, but it is {shown}."
         raise ConfigError(f"{message} {hint}".rstrip())
 
 

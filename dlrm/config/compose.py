@@ -66,8 +66,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def save_config(config: Config, path: Path) -> None:
-    """Write the configuration as resolved YAML, which ``load_config`` reads back."""
-    path.write_text(config_text(config), encoding="utf-8")
+    """Write the configuration as resolved YAML, which ``load_config`` reads back.
+
+    A file that is there is replaced whole.
+    """
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(config_text(config), encoding="utf-8")
+    aside.replace(path)
 
 
 def config_text(config: Config) -> str:

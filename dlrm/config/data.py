@@ -177,11 +177,16 @@ class DataConfig:
             fractions,
         )
         require(self.leave_last >= 1, "data.leave_last", ">= 1", self.leave_last)
+        sound = bool(re.fullmatch(r"[^/\\\0.][^/\\\0]*", self.name))
+        require(sound, "data.name", "a name that a folder can have", repr(self.name))
         for name, dense in self.dense_features.items():
             dense.check(f"data.dense_features.{name}")
         for name, sparse in self.sparse_features.items():
             sparse.check(f"data.sparse_features.{name}")
+        check_tables(self.sparse_features)
+        self._refuse_label_as_feature()
         self._check_columns()
+        self._check_files()
         self._check_source_sections()
 
     def _check_source_sections(self) -> None:
@@ -195,6 +200,33 @@ class DataConfig:
                 )
         if getattr(self, own) is None:
             setattr(self, own, _SOURCE_CLASSES[own]())
+
+    def _refuse_label_as_feature(self) -> None:
+        """Refuse a model that would be told the answer."""
+        columns = {
+            f"data.dense_features.{name}.column": feature.column or name
+            for name, feature in self.dense_features.items()
+        }
+        for name, feature in self.sparse_features.items():
+            key = f"data.sparse_features.{name}"
+            columns[f"{key}.column"] = feature.column or name
+            columns[f"{key}.weight_column"] = feature.weight_column or ""
+        for key, column in columns.items():
+            require(column != self.label, key, "another column than data.label", column)
+
+    def _check_files(self) -> None:
+        for name in self.files:
+            require(
+                name in SPLIT_NAMES,
+                f"data.files.{name}",
+                f"one of {', '.join(SPLIT_NAMES)}",
+                repr(name),
+            )
+        if self.split is Split.files and not self.files.get("train"):
+            raise ConfigError(
+                "data.files.train must list the training files, but it is not set. "
+                "Type, for example, data.files.train=[monday.csv,tuesday.csv]"
+            )
 
     def _check_columns(self) -> None:
         needs = {

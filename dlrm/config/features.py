@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
 from dlrm.config.checks import require
+from dlrm.config.delimiters import delimiter_text
+
+MAX_EMBEDDINGS = 2**31 - 1
 
 
 class Encoding(Enum):
@@ -66,6 +70,9 @@ class DenseFeature:
     def check(self, key: str) -> None:
         """Check ranges; ``key`` is this section's key as typed."""
         low, high = self.clip_min, self.clip_max
+        for name, limit in (("clip_min", low), ("clip_max", high)):
+            finite = limit is None or math.isfinite(limit)
+            require(finite, f"{key}.{name}", "a finite number", limit)
         sound = low is None or high is None or low < high
         require(sound, f"{key}.clip_min", f"below clip_max={high}", low)
 
@@ -114,16 +121,28 @@ class SparseFeature:
         for name in ("num_embeddings", "max_length", "embedding_dim"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{key}.{name}", ">= 1", value)
+        size = self.num_embeddings
+        fits = size is None or size <= MAX_EMBEDDINGS
+        limit = f"at most {MAX_EMBEDDINGS}, as ids have 32 bits"
+        require(fits, f"{key}.num_embeddings", limit, size)
+        self._check_bags(key)
         self._check_encoding(key)
-        needs_list = self.delimiter is None and self.weight_column is None
-        require(
-            self.multi_hot or needs_list,
-            f"{key}.multi_hot",
-            "true where delimiter or weight_column is set",
-            "false",
-        )
+        if self.encoding is Encoding.bucketize:
+            self._check_buckets(key)
+
+    def _check_bags(self, key: str) -> None:
+        if self.delimiter is not None:
+            delimiter_text(self.delimiter, key=f"{key}.delimiter")
+        if self.multi_hot:
+            return
+        for name in ("delimiter", "weight_column", "max_length"):
+            value = getattr(self, name)
+            wanted = "unset for a feature of one id a row"
+            hint = f"Set {key}.multi_hot=true where rows have several."
+            require(value is None, f"{key}.{name}", wanted, value, hint)
 
     def _check_encoding(self, key: str) -> None:
+        """Refuse a missing size, and settings that another encoding would read."""
         encoding = self.encoding
         if encoding in (Encoding.hash, Encoding.identity):
             require(
@@ -132,18 +151,49 @@ class SparseFeature:
                 f"set for encoding={encoding.value}",
                 None,
             )
-        if encoding is Encoding.bucketize:
-            one = (self.num_buckets >= 2) != (self.boundaries is not None)
+        for name, (default, encodings) in _READ_BY.items():
+            value = getattr(self, name)
+            readers = " or ".join(reader.value for reader in encodings)
             require(
-                one,
-                f"{key}.num_buckets",
-                "at least 2 for encoding=bucketize, unless boundaries are given "
-                "instead",
-                f"{self.num_buckets}, with boundaries={self.boundaries}",
+                encoding in encodings or value == default,
+                f"{key}.{name}",
+                f"left alone for encoding={encoding.value}, which does not read it",
+                getattr(value, "value", value),
+                f"Leave it out, or set {key}.encoding to {readers}.",
             )
-            ascending = self.boundaries is None or (
-                len(self.boundaries) > 0
-                and sorted(set(self.boundaries)) == self.boundaries
-            )
-            require(ascending, f"{key}.boundaries", "ascending", self.boundaries)
-            require(not self.multi_hot, f"{key}.multi_hot", "false for bucketize", True)
+        clamps = self.out_of_range is OutOfRange.clamp
+        require(
+            not clamps or encoding is not Encoding.vocabulary,
+            f"{key}.out_of_range",
+            "error, oov or hash for encoding=vocabulary, whose values have no order",
+            "clamp",
+        )
+
+    def _check_buckets(self, key: str) -> None:
+        boundaries = self.boundaries
+        require(
+            (self.num_buckets >= 2) != (boundaries is not None),
+            f"{key}.num_buckets",
+            "at least 2 for encoding=bucketize, unless boundaries are given instead",
+            f"{self.num_buckets}, with boundaries={boundaries}",
+        )
+        ascending = boundaries is None or (
+            len(boundaries) > 0
+            and all(math.isfinite(boundary) for boundary in boundaries)
+            and sorted(set(boundaries)) == boundaries
+        )
+        require(ascending, f"{key}.boundaries", "finite and ascending", boundaries)
+        require(not self.multi_hot, f"{key}.multi_hot", "false for bucketize", True)
+
+
+_READ_BY: dict[str, tuple[object, tuple[Encoding, ...]]] = {
+    "min_frequency": (1, (Encoding.vocabulary,)),
+    "num_embeddings": (
+        None,
+        (Encoding.vocabulary, Encoding.hash, Encoding.identity),
+    ),
+    "out_of_range": (OutOfRange.oov, (Encoding.vocabulary, Encoding.identity)),
+    "num_buckets": (0, (Encoding.bucketize,)),
+    "boundaries": (None, (Encoding.bucketize,)),
+}
+"""Settings that only some encodings read: their default, and those encodings."""

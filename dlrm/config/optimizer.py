@@ -122,5 +122,15 @@ class OptimizerConfig:
         )
         warmup = self.schedule.warmup_steps
         require(warmup >= 0, "optimizer.schedule.warmup_steps", ">= 0", warmup)
+        steps = self.schedule.decay_steps
+        sound = steps is None or steps >= 1
+        require(sound, "optimizer.schedule.decay_steps", ">= 1", steps)
+        power = self.schedule.power
+        require(power > 0, "optimizer.schedule.power", "above 0", power)
+        for name in ("beta1", "beta2", "momentum"):
+            rate = getattr(self.sparse, name)
+            require(0 <= rate < 1, f"optimizer.sparse.{name}", "in [0, 1)", rate)
+        eps = self.sparse.eps
+        require(eps >= 0, "optimizer.sparse.eps", ">= 0", eps)
         floor = self.schedule.min_factor
         require(0 <= floor <= 1, "optimizer.schedule.min_factor", "in [0, 1]", floor)

@@ -24,23 +24,28 @@ class Progress:
         label: str,
         unit: str,
         *,
+        initial: float = 0,
         stream: TextIO | None = None,
         seconds_between_lines: float = SECONDS_BETWEEN_LINES,
     ) -> None:
-        """Start at 0 of ``total`` units; None where nobody knows how many there are."""
+        """Start at ``initial`` of ``total`` units; None where nobody knows how many.
+
+        What was done before this start is no part of the rate.
+        """
         self._stream = stream or sys.stderr
         self._label = label
         self._unit = unit
         self._total = total
         self._seconds_between_lines = seconds_between_lines
-        self._done = 0.0
+        self._initial = self._done = initial
         self._fields: dict[str, object] = {}
         self._start = self._last_line = time.monotonic()
-        self._printed = False
+        self._printed_at: float | None = None
         self._bar: tqdm | None = None
         if self._stream.isatty():
             self._bar = tqdm(
                 total=total,
+                initial=initial,
                 desc=label,
                 unit=unit if unit == "%" else f" {unit}",
                 file=self._stream,
@@ -83,11 +88,12 @@ class Progress:
         """Leave the last state on the screen; short work prints no line at all."""
         if self._bar is not None:
             self._bar.close()
-        elif kind is None and self._printed:
+        elif kind is None and self._printed_at not in (None, self._done):
             self._print_line()
 
     def _print_line(self) -> None:
-        self._printed = True
+        self._printed_at = self._done
+        made = self._done - self._initial
         seconds = max(time.monotonic() - self._start, 1e-9)
         parts = [f"{self._label}: {_amount(self._done)}"]
         if self._unit == "%":
@@ -97,9 +103,9 @@ class Progress:
         else:
             parts[0] += f"/{_amount(self._total)} {self._unit}"
         if self._unit != "%":
-            parts.append(f"{_rate(self._done / seconds)} {self._unit}/s")
-        if self._total and 0 < self._done < self._total:
-            left = seconds * (self._total - self._done) / self._done
+            parts.append(f"{_rate(made / seconds)} {self._unit}/s")
+        if self._total and made > 0 and self._done < self._total:
+            left = seconds * (self._total - self._done) / made
             parts.append(f"{tqdm.format_interval(left)} left")
         parts += [f"{name}={value}" for name, value in self._fields.items()]
         print(", ".join(parts), file=self._stream, flush=True)

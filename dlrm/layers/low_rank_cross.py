@@ -21,10 +21,11 @@ class LowRankCross(nn.Module):
             nn.Linear(input_dim, rank, bias=False) for _ in range(num_layers)
         )
         self.up = nn.ModuleList(nn.Linear(rank, input_dim) for _ in range(num_layers))
-        for layer in [*self.down, *self.up]:
-            nn.init.xavier_normal_(layer.weight)
-        for layer in self.up:
-            nn.init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.xavier_normal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
         self.output_dim = input_dim
 
     def forward(self, x_BI: torch.Tensor) -> torch.Tensor:

@@ -54,6 +54,15 @@ def build_dense_optimizer(
         ) from error
 
 
+def check_dense_optimizer(section: DenseOptimizer) -> None:
+    """Refuse a section that ``build_dense_optimizer`` would refuse.
+
+    Raises:
+        ConfigError: The name or an option is not one of ``torch.optim``'s.
+    """
+    build_dense_optimizer([nn.Parameter(torch.zeros(1))], section)
+
+
 def dense_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that the dense optimizer steps: all but the tables."""
     return [

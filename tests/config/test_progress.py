@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 from dlrm.config.progress import Progress
 
@@ -16,12 +17,38 @@ def test_off_a_terminal_a_line_says_how_far_and_what():
         200, "train", "step", stream=stream, seconds_between_lines=0
     ) as shown:
         shown.update(50, {"loss": "0.51"})
-    first, last = stream.getvalue().splitlines()
-    assert first.startswith("train: 50/200 step, ")
-    assert " left" in first
-    assert first.endswith("loss=0.51")
-    assert last.startswith("train: 50/200 step")
+    (line,) = stream.getvalue().splitlines()
+    assert line.startswith("train: 50/200 step, ")
+    assert " left" in line
+    assert line.endswith("loss=0.51")
     assert "\r" not in stream.getvalue()
+
+
+def test_the_end_is_a_line_of_its_own_where_none_has_told_it():
+    stream = io.StringIO()
+    with Progress(
+        200, "train", "step", stream=stream, seconds_between_lines=0.05
+    ) as shown:
+        time.sleep(0.06)
+        shown.update(50)
+        shown.update(150)
+    assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
+        "train: 50/200 step",
+        "train: 200/200 step",
+    ]
+
+
+def test_what_was_done_before_is_no_part_of_the_rate():
+    stream = io.StringIO()
+    with Progress(
+        100_000, "train", "step", initial=90_000, stream=stream, seconds_between_lines=0
+    ) as shown:
+        time.sleep(0.1)
+        shown.update(1)
+    (line,) = stream.getvalue().splitlines()
+    assert line.startswith("train: 90,001/100,000 step, ")
+    rate = float(line.split(",")[3].split()[0])
+    assert rate <= 10
 
 
 def test_lines_come_only_every_few_seconds_and_short_work_is_silent():

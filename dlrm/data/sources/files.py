@@ -188,6 +188,8 @@ def total_bytes(files: Sequence[Path]) -> int:
 def file_identity(path: Path) -> dict[str, Any]:
     """Return name, size, time of change and a hash of the first and last MiB.
 
+    The folder does not count: a file is itself however its path was typed.
+
     Hashing whole files would cost a pass over a terabyte; an edit that keeps size,
     time and both ends goes unseen.
     """
@@ -199,7 +201,7 @@ def file_identity(path: Path) -> dict[str, Any]:
             raw.seek(max(_ENDS_BYTES, stat.st_size - _ENDS_BYTES))
             digest.update(raw.read(_ENDS_BYTES))
     return {
-        "file": str(path),
+        "file": path.name,
         "size": stat.st_size,
         "mtime_ns": stat.st_mtime_ns,
         "sha256_ends": digest.hexdigest(),
