@@ -90,7 +90,9 @@ def expected_logits(
     if interaction != "cat":
         pairs = itertools.combinations(vectors, 2)
         parts.append(np.stack([(a * b).sum(1) for a, b in pairs], axis=1))
-    return mlp(state, "top_mlp", np.concatenate(parts, axis=1), relus=1)
+    inputs = np.concatenate(parts, axis=1)
+    zeros = np.zeros((len(inputs), -inputs.shape[1] % 16))
+    return mlp(state, "top_mlp", np.concatenate([inputs, zeros], axis=1), relus=1)
 
 
 @pytest.mark.parametrize("interaction", INTERACTIONS)
