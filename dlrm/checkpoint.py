@@ -42,8 +42,9 @@ def save_checkpoint(
 ) -> Path:
     """Write ``root/step_<step>`` and return it; ``state`` is JSON data kept in it."""
     final = root / f"step_{step:09d}"
+    for abandoned in root.glob(".*-step_*"):
+        shutil.rmtree(abandoned)
     aside = root / f".writing-{final.name}"
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
         tensors, scalars = _dense_tensors(model, dense_optimizer)
@@ -65,7 +66,8 @@ def save_checkpoint(
         for path in _files(aside):
             _flush(path)
         _flush(aside)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            _remove(final)
         aside.rename(final)
         _flush(root)
     except BaseException:
@@ -107,7 +109,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """
     try:
         state = json.loads((folder / STATE_FILE).read_text())
-        files = state["files"]
+        files = dict(state["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, STATE_FILE) from error
     for name, checksum in files.items():
@@ -136,7 +138,7 @@ def best_checkpoint(root: Path) -> Path:
     """Return the best checkpoint, or the newest where none was marked.
 
     Raises:
-        RunError: There is no complete checkpoint.
+        RunError: There is no complete checkpoint, or the mark is damaged.
     """
     checkpoints = list_checkpoints(root)
     if not checkpoints:
@@ -144,11 +146,16 @@ def best_checkpoint(root: Path) -> Path:
             f"A run must hold a complete checkpoint, but {root} has none. "
             f"Train it first: dlrm train run={root.parent}"
         )
-    if (root / BEST_FILE).is_file():
+    if not (root / BEST_FILE).is_file():
+        return checkpoints[-1]
+    try:
         marked = root / json.loads((root / BEST_FILE).read_text())["checkpoint"]
-        if marked in checkpoints:
-            return marked
-    return checkpoints[-1]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{root / BEST_FILE} must name the best checkpoint, but it is damaged. "
+            f"Delete it to use the newest checkpoint."
+        ) from error
+    return marked if marked in checkpoints else checkpoints[-1]
 
 
 def remove_old_checkpoints(root: Path, *, keep: int) -> None:
@@ -156,7 +163,12 @@ def remove_old_checkpoints(root: Path, *, keep: int) -> None:
     best = best_checkpoint(root)
     for path in list_checkpoints(root)[:-keep]:
         if path != best:
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    # Renamed first: whoever looks, after any crash, sees it whole or not at all.
+    shutil.rmtree(folder.rename(folder.with_name(f".removing-{folder.name}")))
 
 
 def quote_name(name: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
@@ -14,9 +14,8 @@ class RunInterruptedError(Exception):
 class StopSignals:
     """Remembers the first SIGINT or SIGTERM; a second one raises KeyboardInterrupt."""
 
-    def __init__(self, report: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._report = report
         self._previous: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> StopSignals:
@@ -43,4 +42,5 @@ class StopSignals:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
-        self._report("Stopping after this step; once more stops at once.")
+        # Not print, which refuses to start in the middle of another print.
+        os.write(2, b"\nStopping after this step; once more stops at once.\n")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -12,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from torch import nn
 
 from dlrm.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
 from dlrm.config.compose import load_config, save_config
-from dlrm.config.errors import RunError
+from dlrm.config.errors import ConfigError, DataError, RunError
 from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
 from dlrm.config.root import Config
 from dlrm.config.schema import SCHEMA_FILE, FeatureSchema
@@ -59,9 +62,19 @@ class Run:
         return self.folder / "evaluation" / split
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest: versions, data, machine and command."""
-        content: dict[str, Any] = json.loads((self.folder / MANIFEST_FILE).read_text())
-        return content
+        """Return the manifest: versions, data, machine and command.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        try:
+            content = json.loads((self.folder / MANIFEST_FILE).read_text())
+            return dict(content)
+        except (ValueError, TypeError) as error:
+            raise RunError(
+                f"{self.folder / MANIFEST_FILE} must be a JSON object, but it is "
+                f"damaged. Bring it back, or train anew."
+            ) from error
 
 
 def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
@@ -72,7 +85,7 @@ def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
     """
     schema = model_schema(config, FeatureSchema.load(dataset))
     folder = new_folder(config)
-    aside = folder.with_name(f".creating-{folder.name}-{os.getpid()}")
+    aside = folder.with_name(f".creating-{os.getpid()}-{uuid.uuid4().hex}")
     aside.mkdir(parents=True)
     try:
         save_config(config, aside / CONFIG_FILE)
@@ -83,13 +96,24 @@ def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
             (aside / "code").mkdir()
             for path in code:
                 shutil.copy(path, aside / "code" / path.name)
-        manifest = _manifest(config, dataset=dataset, schema=schema)
+        manifest = _manifest(config, dataset=dataset, schema=schema, code=code)
         (aside / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
-        aside.rename(folder)
+        folder = _publish(aside, config)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return Run(folder, config, schema)
+
+
+def _publish(aside: Path, config: Config) -> Path:
+    """Rename to a new folder, or to the next where another run has just taken it."""
+    while True:
+        folder = new_folder(config)
+        try:
+            return aside.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
 
 
 def open_run(folder: Path) -> Run:
@@ -155,11 +179,18 @@ def open_dataset(run: Run) -> Dataset:
     """Open the dataset a run was trained on, preparing it anew where it is gone.
 
     Raises:
-        RunError: The data is not what the run was trained on.
+        RunError: The data is not what the run was trained on, or is gone.
     """
     folder = Path(run.manifest()["dataset"])
     if not folder.is_dir():
-        folder = prepare_dataset(run.config.data)
+        try:
+            folder = prepare_dataset(run.config.data)
+        except (ConfigError, DataError) as error:
+            raise RunError(
+                f"The run's dataset must be there or be prepared anew, but {folder} is "
+                f"gone, and: {error} Rows that came as a DataFrame are prepared with "
+                f"dlrm.prepare(..., frame=frame)."
+            ) from error
     dataset = Dataset.open(folder)
     if dataset.schema.fingerprint != run.schema.fingerprint:
         raise RunError(
@@ -173,12 +204,11 @@ def open_dataset(run: Run) -> Dataset:
 
 @contextmanager
 def removed_unless_built(run: Run) -> Iterator[None]:
-    """Leave no directory of a run whose model or optimizer could not be built."""
+    """Leave no directory of a new run whose model or optimizer could not be built."""
     try:
         yield
     except BaseException:
-        if not run.checkpoints.exists():
-            shutil.rmtree(run.folder)
+        shutil.rmtree(run.folder)
         raise
 
 
@@ -225,7 +255,7 @@ def new_folder(config: Config) -> Path:
 
 
 def _manifest(
-    config: Config, *, dataset: Path, schema: FeatureSchema
+    config: Config, *, dataset: Path, schema: FeatureSchema, code: list[Path]
 ) -> dict[str, Any]:
     return {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
@@ -236,6 +266,9 @@ def _manifest(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git_revision": _git_revision(),
+        "code": {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in code
+        },
         "dataset": str(dataset.resolve()),
         "data_fingerprint": schema.fingerprint,
         "splits": {n: dataclasses.asdict(s) for n, s in schema.splits.items()},

@@ -10,10 +10,12 @@ from typing import TypeAlias
 
 import pandas as pd
 import pyarrow as pa
+import torch
+from torch import nn
 
 from dlrm.config.data import BadRows, DataConfig, SourceFormat, Split, TableSource
 from dlrm.config.delimiters import DELIMITERS
-from dlrm.config.errors import ConfigError
+from dlrm.config.errors import ConfigError, DataError
 from dlrm.data.loading.collate import encoded_batches
 from dlrm.data.loading.loader import BatchLoader
 from dlrm.data.loading.order import RowOrder
@@ -55,8 +57,7 @@ def score_split(run: Run, dataset: Dataset, *, split: str, checkpoint: Path) -> 
             f"split must name a split with rows, but '{split}' is none: the dataset "
             f"has {found}."
         )
-    device = choose_device(run.config.trainer.device)
-    model = load_model(run, checkpoint=checkpoint, device=device)
+    model, device = _load(run, checkpoint)
     loader = BatchLoader(
         dataset.split(split),
         dataset.schema,
@@ -65,6 +66,14 @@ def score_split(run: Run, dataset: Dataset, *, split: str, checkpoint: Path) -> 
     )
     predictions = collect_predictions(model, loader.batches(0), device)
     return Scored(predictions, dataset.side(split))
+
+
+def _load(run: Run, checkpoint: Path) -> tuple[nn.Module, torch.device]:
+    config = run.config.trainer
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    device = choose_device(config.device)
+    return load_model(run, checkpoint=checkpoint, device=device), device
 
 
 def score_rows(
@@ -80,10 +89,12 @@ def score_rows(
     """
     data = input_config(run.config.data, rows)
     frame = rows if isinstance(rows, pd.DataFrame) else None
-    source = open_source(data, frame, with_labels=with_labels)
+    # With labels a table would need its group, time and kept columns too, which new
+    # rows may lack; label and weights are missed when the rows are read.
+    required = with_labels and data.format is not SourceFormat.table
+    source = open_source(data, frame, with_labels=required)
     transforms = FittedTransforms.load(run.folder)
-    device = choose_device(run.config.trainer.device)
-    model = load_model(run, checkpoint=checkpoint, device=device)
+    model, device = _load(run, checkpoint)
     start = 0
     for encoded, side in iter_encoded(data, transforms, source, with_labels):
         batches = encoded_batches([encoded], run.schema, _BATCH_SIZE)
@@ -91,6 +102,9 @@ def score_rows(
         found = dataclasses.replace(found, row_ids=found.row_ids + start)
         yield Scored(found, side)
         start += len(encoded)
+    if start == 0:
+        name = rows if frame is None else "the DataFrame"
+        raise DataError(f"input must have rows, but {name} has none.")
 
 
 def score_table(run: Run, rows: RawRows, *, checkpoint: Path) -> Iterator[pa.Table]:
@@ -110,7 +124,8 @@ def concatenate_scored(parts: list[Scored]) -> Scored:
     """Return all parts as one, in order."""
     return Scored(
         concatenate_predictions([part.predictions for part in parts]),
-        pa.concat_tables([part.side for part in parts]),
+        # A column without any value in one part has no type of its own there.
+        pa.concat_tables([part.side for part in parts], promote_options="permissive"),
     )
 
 

@@ -30,7 +30,7 @@ from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.local import set_sparse_learning_rate, to_local
 from dlrm.evaluation.predictions import collect_predictions
 from dlrm.interrupts import RunInterruptedError, StopSignals
-from dlrm.metric_log import MetricLog, Record
+from dlrm.metric_log import METRICS_FILE, MetricLog, Record
 from dlrm.metrics.summary import compute_metrics
 from dlrm.models import build_model, model_config
 from dlrm.models.task import ClickTask
@@ -104,7 +104,7 @@ class Trainer:
             f"{rows:,} rows, {dense:,} dense parameters\n"
             f"train   {self.num_steps:,} steps of {self.config.global_batch_size:,} "
             f"examples on {place}; order: {self.train_rows.order.describe()}\n"
-            f"run     {self.run.folder}"
+            f"log     {self.run.folder / METRICS_FILE}"
         )
 
     def fit(self) -> None:
@@ -118,7 +118,7 @@ class Trainer:
         log = self.open_log()
         try:
             with (
-                StopSignals(self.report) as stop,
+                StopSignals() as stop,
                 self._progress() as progress,
             ):
                 for record in self.steps(log):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dlrm.config.environment import read_environment
+from tests.runs import ClicksRun, tiny_config, tiny_overrides, train_clicks
+
+if TYPE_CHECKING:
+    from dlrm.run import Run
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +24,32 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs public data sets: DLRM_REAL_DATA={folder} is no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the dataset of tiny runs is prepared already."""
+    from dlrm.data.preparation.prepare import prepare_dataset
+
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare_dataset(tiny_config(folder, prepared=folder).data)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Run:
+    """Return a tiny run, trained and evaluated. Tests must leave it as it is."""
+    from dlrm.commands.train import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    overrides = tiny_overrides(folder, "run_name=run", prepared=prepared)
+    return train(*overrides, report=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def clicks(tmp_path_factory: pytest.TempPathFactory) -> ClicksRun:
+    """Return a run on data/clicks.csv. Tests must leave it as it is."""
+    return train_clicks(tmp_path_factory.mktemp("clicks"))
 
 
 @pytest.fixture

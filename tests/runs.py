@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
 
 from dlrm.config.compose import compose
 from dlrm.config.root import Config
+
+if TYPE_CHECKING:
+    from dlrm.run import Run
 
 TINY = (
     "data=synthetic",
@@ -34,6 +42,45 @@ def tiny_overrides(
 def tiny_config(folder: Path, *extra: str, prepared: Path | None = None) -> Config:
     """Return the composed config of a tiny run below ``folder``."""
     return compose(tiny_overrides(folder, *extra, prepared=prepared))
+
+
+CLICKS = Path(__file__).parents[1] / "data" / "clicks.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class ClicksRun:
+    """A run trained on data/clicks.csv, from the config that ``dlrm init`` wrote."""
+
+    run: Run
+    folder: Path
+    """Holds ``conf/data/clicks.yaml``, ``prepared`` and ``outputs``."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The raw rows, as strings: nothing is parsed before dlrm parses it."""
+        return pd.read_csv(CLICKS, dtype=str, keep_default_na=False)
+
+
+def clicks_overrides(folder: Path, *extra: str) -> list[str]:
+    """Return the overrides of a run on data/clicks.csv; ``folder`` holds its preset."""
+    place = [f"output={folder / 'outputs'}", f"data.prepared={folder / 'prepared'}"]
+    settings = [text for text in TINY if not text.startswith("data")]
+    return ["data=clicks", "data.group_column=shop", *settings, *place, *extra]
+
+
+def train_clicks(folder: Path) -> ClicksRun:
+    """Take data/clicks.csv from ``dlrm init`` to an evaluated run below ``folder``."""
+    from dlrm.commands.init import init
+    from dlrm.commands.train import train
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        init(str(CLICKS), label="clicked")
+        run = train(
+            *clicks_overrides(folder, "run_name=run", "trainer.num_epochs=2"),
+            report=lambda line: None,
+        )
+    return ClicksRun(run, folder)
 
 
 def digest(folder: Path) -> dict[str, str]:

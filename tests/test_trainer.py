@@ -23,13 +23,6 @@ from dlrm.trainer import Trainer, step_seed
 from tests.runs import digest, tiny_config
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare_dataset(tiny_config(folder, prepared=folder).data)
-    return folder
-
-
 def start(
     tmp_path: Path, prepared: Path, *extra: str
 ) -> tuple[Run, Trainer, list[str]]:

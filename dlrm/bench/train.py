@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ def _trainer(
 def _bare_loop(config: Config, model: DLRMConfig, trainer: Trainer) -> BareLoop:
     assert config.workload is not None
     batches = trainer.train_rows.batches(0)
-    in_memory = [bare_batch(next(batches)) for _ in range(_BATCHES_IN_MEMORY)]
+    in_memory = [bare_batch(batch) for batch in islice(batches, _BATCHES_IN_MEMORY)]
     return BareLoop(
         table_rows=config.workload.table_rows,
         num_dense=config.workload.num_dense,

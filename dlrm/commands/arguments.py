@@ -97,6 +97,19 @@ def required(arguments: Arguments, key: str, example: str) -> str:
     return value
 
 
+def check_folder_of(path: Path) -> None:
+    """Refuse an output file in a folder that does not exist, before any work is done.
+
+    Raises:
+        ConfigError: The folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"output must be in a folder that exists, but {path.parent} does not. "
+            f"Make it first: mkdir -p {path.parent}"
+        )
+
+
 def render_help(command: CommandHelp) -> str:
     """Return the help text of one command."""
     usage = f"usage: dlrm {command.name} {command.usage}".rstrip()

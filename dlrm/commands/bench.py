@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from dlrm.commands.arguments import CommandHelp, parse
+from dlrm.commands.arguments import CommandHelp, check_folder_of, parse
 from dlrm.config.compose import compose
 from dlrm.config.errors import ConfigError
 
@@ -47,13 +47,15 @@ def main(argv: list[str]) -> int:
     rounds = arguments.values.get("rounds", "15")
     if not rounds.isdigit() or int(rounds) < 2:
         raise ConfigError(f"rounds must be a whole number >= 2, but it is '{rounds}'.")
+    output = arguments.values.get("output")
+    if output is not None:
+        check_folder_of(Path(output))
     config = compose(arguments.overrides)
 
     from dlrm.bench.train import bench_training, format_training
 
     figures = bench_training(config, num_rounds=int(rounds), report=print)
     print(format_training(figures))
-    output = arguments.values.get("output")
     if output is not None:
         Path(output).write_text(json.dumps(figures, indent=2) + "\n")
     return 0

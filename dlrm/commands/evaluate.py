@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dlrm.commands.arguments import CommandHelp, parse, required
 from dlrm.commands.code import check_code, import_code
 from dlrm.config.errors import ConfigError
+from dlrm.config.progress import report_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def evaluate(
     name: str | None = None,
     checkpoint: str = "best",
     code: Sequence[str | Path] = (),
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = report_line,
 ) -> dict[str, Any]:
     """Evaluate a run and return the content of its metrics.json.
 
@@ -93,6 +94,11 @@ def evaluate(
         )
     if input is not None:
         name = _result_name(input, name)
+    elif name is not None:
+        raise ConfigError(
+            f"name is for the results of input, but no input is given: name={name}. "
+            f"A split's results have the split's name; leave name out."
+        )
     import_code([Path(file) for file in code])
 
     from dlrm.evaluation.evaluation import format_metrics

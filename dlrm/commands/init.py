@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import sys
@@ -14,9 +15,10 @@ from dlrm.config.compose import OWN_PRESETS, preset_names
 from dlrm.config.data import BadRows, TableSource
 from dlrm.config.delimiters import delimiter_text
 from dlrm.config.errors import ConfigError, DataError
+from dlrm.config.keys import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from dlrm.data.profiling.guess import Guess
     from dlrm.data.profiling.inspect import TableProfile
@@ -48,6 +50,8 @@ HELP = CommandHelp(
     ),
 )
 
+_FEW_ROWS = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -62,9 +66,11 @@ def main(argv: list[str]) -> int:
     """Write the config and print what was guessed."""
     arguments = parse(argv, HELP.keys, positional="input")
     if arguments.overrides:
+        setting = arguments.overrides[0]
+        near = did_you_mean(setting.partition("=")[0], list(HELP.keys))
         raise ConfigError(
-            f"dlrm init takes {', '.join(HELP.keys)}, but it got "
-            f"{arguments.overrides[0]}. Write the config first, then change it."
+            f"dlrm init takes {', '.join(HELP.keys)}, but it got {setting}."
+            f"{near or ' Write the config first, then change it.'}"
         )
     values = arguments.values
     example = "dlrm init clicks.csv label=clicked"
@@ -127,11 +133,19 @@ def init(
         guesses=guesses,
         group=guess_group(guesses),
     )
+    _write(path, render_preset(preset))
+    return Written(path, preset, profile)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(render_preset(preset), encoding="utf-8")
-    aside.replace(path)
-    return Written(path, preset, profile)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _target(name: str | None, file: Path, overwrite: bool) -> tuple[Path, str]:
@@ -169,7 +183,8 @@ def _chunks(
     if is_parquet:
         # Asking for the label alone checks that it is there; all columns are read.
         return read_parquet(files, check=NeededColumns((label,), ()))
-    dialect = table_dialect(table)
+    # Here these settings are keys of the command.
+    dialect = dataclasses.replace(table_dialect(table), section="")
     check_headers(files, dialect, [label])
     return read_delimited(files, dialect, bad_rows=BadRows.skip)
 
@@ -230,17 +245,32 @@ def _summary(written: Written) -> str:
             f"first: {bad.file}, line {bad.row}: the row {bad.reason}."
         )
     lines.append(f"\nWrote {written.path} ({preset.num_rows:,} rows). Next:")
-    lines.append(
-        f"  dlrm train data={preset.name}{_small_data_settings(preset.num_rows)}"
-    )
+    settings = [f"data={preset.name}", *_small_data_settings(preset.num_rows)]
+    if _num_vectors(preset.guesses) < 2:
+        # The dot interaction multiplies vectors with each other.
+        settings.append("model.interaction=cat")
+    lines.append(f"  dlrm train {' '.join(settings)}")
+    if preset.num_rows < _FEW_ROWS:
+        lines.append(
+            f"\n{preset.num_rows:,} rows are few: a split may lack clicks, and what a "
+            f"model learns from them can hardly be judged."
+        )
     return "\n".join(lines)
 
 
-def _small_data_settings(num_rows: int) -> str:
+def _num_vectors(guesses: Sequence[Guess]) -> int:
+    """Count the vectors that a model sees: one a table, and one for all numbers."""
+    from dlrm.data.profiling.guess import Role
+
+    roles = [guess.role for guess in guesses]
+    return roles.count(Role.sparse) + (Role.dense in roles)
+
+
+def _small_data_settings(num_rows: int) -> list[str]:
     """Return overrides that give a small table enough steps to learn."""
     if num_rows >= 200_000:
-        return ""
+        return []
     batch = 32
     while batch * 2 <= min(2048, num_rows // 50):
         batch *= 2
-    return f" trainer.global_batch_size={batch} trainer.num_epochs=10"
+    return [f"trainer.global_batch_size={batch}", "trainer.num_epochs=10"]

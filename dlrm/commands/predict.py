@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dlrm.commands.arguments import CommandHelp, parse, required
 from dlrm.commands.code import check_code, import_code
 from dlrm.config.errors import ConfigError
+from dlrm.config.progress import report_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,11 +89,16 @@ def _predict_file(
     *,
     checkpoint: str,
     code: list[Path],
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = report_line,
 ) -> None:
     from dlrm.commands.tables import check_target, write_tables
 
     check_target(target)
+    if target.resolve() == Path(source).resolve():
+        raise ConfigError(
+            f"output must be another file than input, but both are {target}. "
+            f"Name a new file."
+        )
     import_code(code)
     check_code(run, given=bool(code))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.config.compose import compose
-from dlrm.config.root import Config
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HELP = CommandHelp(
     name="prepare",
@@ -32,19 +36,31 @@ HELP = CommandHelp(
 
 
 def main(argv: list[str]) -> int:
-    """Prepare the dataset that the command line configures."""
+    """Run the command."""
     arguments = parse(argv, HELP.keys)
-    print(prepare(compose(arguments.overrides)))
+    folder = prepare(*arguments.overrides)
+
+    from dlrm.data.preparation.prepare import describe_dataset
+
+    print(f"{describe_dataset(folder)}\n\n{folder}")
     return 0
 
 
-def prepare(config: Config) -> Path:
-    """Prepare the dataset of a configuration and return its folder.
+def prepare(
+    *overrides: str, frame: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None
+) -> Path:
+    """Prepare a dataset and return its folder.
+
+    ``overrides`` are what follows ``dlrm prepare`` on the command line. ``frame``
+    stands for the files of ``data.source``: one DataFrame, or one for each of train,
+    valid and test.
 
     Raises:
-        DataError: A raw file cannot be read as the configuration says.
+        UserError: A setting or the raw rows do not fit; see the message.
     """
+    config = compose(list(overrides))
+
     # Imported here so that a bad setting is refused before pandas and Arrow load.
     from dlrm.data.preparation.prepare import prepare_dataset
 
-    return prepare_dataset(config.data)
+    return prepare_dataset(config.data, frame=frame)

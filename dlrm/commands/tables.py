@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from dlrm.commands.arguments import check_folder_of
 from dlrm.config.errors import ConfigError
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -25,11 +26,7 @@ def check_target(path: Path) -> None:
         raise ConfigError(
             f"output must end in {', '.join(_SUFFIXES)}, but it is '{path}'."
         )
-    if not path.parent.is_dir():
-        raise ConfigError(
-            f"output must be in a folder that exists, but {path.parent} does not. "
-            f"Make it first: mkdir -p {path.parent}"
-        )
+    check_folder_of(path)
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.commands.code import check_code, import_code
 from dlrm.config.compose import compose, load_config, save_config
 from dlrm.config.errors import ConfigError
+from dlrm.config.progress import report_line
+from dlrm.distributed.context import ProcessContext
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +65,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = parse(argv, ("run",), sweeps=True)
     if arguments.multirun:
+        _check_one_process()
         from dlrm.commands.sweep import sweep
 
         return sweep(arguments.overrides, code=arguments.code)
@@ -84,7 +88,7 @@ def train(
     *overrides: str,
     frame: pd.DataFrame | dict[str, pd.DataFrame] | None = None,
     code: Sequence[str | Path] = (),
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = report_line,
 ) -> Run:
     """Train a new run and return it, evaluated.
 
@@ -96,6 +100,7 @@ def train(
         UserError: A setting, the data or the installation does not fit; see its
         message.
     """
+    _check_one_process()
     config = compose(list(overrides))
     files = [Path(file) for file in code]
     import_code(files)
@@ -108,8 +113,18 @@ def train(
     folder = prepare_dataset(config.data, frame=frame)
     dataset = Dataset.open(folder)
     run = create_run(config, dataset=folder, code=files)
-    _fit_and_judge(run, dataset, report)
+    _fit_and_judge(run, dataset, report, is_new=True)
     return run
+
+
+def _check_one_process() -> None:
+    size = ProcessContext.from_environment().world_size
+    if size > 1:
+        raise ConfigError(
+            f"dlrm train is one process in this version, but WORLD_SIZE is {size}: "
+            f"each process would train a model of its own. Start it without torchrun, "
+            f"or unset WORLD_SIZE."
+        )
 
 
 def _check_before_preparing(config: Config) -> None:
@@ -131,13 +146,14 @@ def resume(
     run: str | Path,
     *overrides: str,
     code: Sequence[str | Path] = (),
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = report_line,
 ) -> Run:
     """Go on with a run from its newest whole checkpoint and return it, evaluated.
 
     Raises:
         UserError: The run or its data does not fit; see the message.
     """
+    _check_one_process()
     folder = Path(run)
     for text in overrides:
         if text.partition("=")[0] not in _RESUMABLE:
@@ -156,11 +172,13 @@ def resume(
         config = load_config(folder / CONFIG_FILE, overrides)
         save_config(config, folder / CONFIG_FILE)
         opened = dataclasses.replace(opened, config=config)
-    _fit_and_judge(opened, open_dataset(opened), report)
+    _fit_and_judge(opened, open_dataset(opened), report, is_new=False)
     return opened
 
 
-def _fit_and_judge(run: Run, dataset: Dataset, report: Callable[[str], None]) -> None:
+def _fit_and_judge(
+    run: Run, dataset: Dataset, report: Callable[[str], None], *, is_new: bool
+) -> None:
     from dlrm.commands.evaluate import evaluate_split
     from dlrm.evaluation.evaluation import format_metrics
     from dlrm.interrupts import RunInterruptedError
@@ -168,7 +186,7 @@ def _fit_and_judge(run: Run, dataset: Dataset, report: Callable[[str], None]) ->
     from dlrm.trainer import Trainer
 
     with locked(run):
-        with removed_unless_built(run):
+        with removed_unless_built(run) if is_new else nullcontext():
             trainer = Trainer(run, dataset, report=report)
         report(trainer.describe())
         try:

@@ -22,7 +22,7 @@ from dlrm.config.errors import ConfigError
 from dlrm.config.keys import did_you_mean
 from dlrm.config.overrides import Setting, apply_setting, parse_override, parse_setting
 from dlrm.config.root import Config
-from dlrm.config.sections import explain, readable_errors
+from dlrm.config.sections import explain, one_line, readable_errors
 
 OWN_PRESETS = "conf"
 """Folder of the user's own YAML, below the current directory."""
@@ -58,6 +58,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
                 f"{setting.text} cannot be chosen for a run that exists: its presets "
                 f"are fixed. Set single keys, or start another run."
             )
+    if not path.is_file():
+        raise ConfigError(
+            f"A run must hold config.yaml, but {path} does not exist. Check run=..."
+        )
     origin = f" in {path}"
     values = _plain_text(_read_yaml(path))
     with readable_errors(Config, origin=origin):
@@ -149,7 +153,11 @@ def _check_choice(choice: Setting, groups: list[str]) -> None:
             f"'{choice.value}'.{did_you_mean(str(choice.value), names)} Presets of "
             f"your own are {OWN_PRESETS}/{group}/NAME.yaml in the current directory."
         )
-    _check_namesake(Path(group) / f"{choice.value}.yaml")
+    name = Path(group) / f"{choice.value}.yaml"
+    _check_namesake(name)
+    own = Path(OWN_PRESETS) / name
+    if own.is_file():
+        _read_yaml(own)
 
 
 def _check_namesake(name: Path) -> None:
@@ -203,7 +211,8 @@ def _explain_preset(error: Exception) -> ConfigError:
         if isinstance(cause, OmegaConfBaseException):
             return explain(cause, Config, origin=origin)
         cause = cause.__cause__ or cause.__context__
-    return ConfigError(f"The presets must compose, but they do not{origin}: {error}")
+    reason = one_line(error)
+    return ConfigError(f"The presets must compose, but they do not{origin}: {reason}")
 
 
 def _finish(tree: DictConfig, settings: list[Setting]) -> Config:
@@ -217,16 +226,16 @@ def _finish(tree: DictConfig, settings: list[Setting]) -> Config:
 
 
 def _read_yaml(path: Path) -> Any:
-    if not path.is_file():
-        raise ConfigError(
-            f"A run must hold config.yaml, but {path} does not exist. Check run=..."
-        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} must be YAML, but it is not: {error}") from error
+        reason = one_line(error)
+        raise ConfigError(f"{path} must be YAML, but it is not: {reason}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold sections, but it holds {values!r}.")
+        raise ConfigError(
+            f"{path} must hold settings, one 'key: value' a line, but it holds "
+            f"{values!r}."
+        )
     return values
 
 

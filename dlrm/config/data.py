@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
 from dlrm.config.checks import require
+from dlrm.config.delimiters import delimiter_text
 from dlrm.config.errors import ConfigError
 from dlrm.config.features import DenseFeature, SparseFeature
+from dlrm.config.tables import check_name, check_tables
+
+SPLITS = ("train", "valid", "test")
 
 
 class SourceFormat(Enum):
@@ -103,6 +109,28 @@ class TableSource:
     )
     """Texts that stand for a missing value."""
 
+    def __post_init__(self) -> None:
+        """Check the dialect, naming keys as typed.
+
+        Raises:
+            ConfigError: Text of this kind could not be read.
+        """
+        delimiter_text(self.separator, key="data.table.separator")
+        known = "an encoding that Python knows, such as utf-8 or latin-1"
+        require(
+            _is_encoding(self.encoding), "data.table.encoding", known, self.encoding
+        )
+        names = self.column_names
+        sound = names is None or (len(names) > 0 and len(set(names)) == len(names))
+        require(sound, "data.table.column_names", "names that differ", names)
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return codecs.lookup(name)._is_text_encoding
+    except LookupError:
+        return False
+
 
 _SOURCE_CLASSES: dict[str, type] = {
     "synthetic": SyntheticSource,
@@ -180,6 +208,7 @@ class DataConfig:
         sound = bool(re.fullmatch(r"[^/\\\0.][^/\\\0]*", self.name))
         require(sound, "data.name", "a name that a folder can have", repr(self.name))
         for name, dense in self.dense_features.items():
+            check_name(name, f"data.dense_features.{name}")
             dense.check(f"data.dense_features.{name}")
         for name, sparse in self.sparse_features.items():
             sparse.check(f"data.sparse_features.{name}")
@@ -217,9 +246,9 @@ class DataConfig:
     def _check_files(self) -> None:
         for name in self.files:
             require(
-                name in SPLIT_NAMES,
+                name in SPLITS,
                 f"data.files.{name}",
-                f"one of {', '.join(SPLIT_NAMES)}",
+                f"one of {', '.join(SPLITS)}",
                 repr(name),
             )
         if self.split is Split.files and not self.files.get("train"):

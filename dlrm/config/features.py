@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dlrm.config.checks import require
-from dlrm.config.delimiters import delimiter_text
+from dlrm.config.delimiters import bag_delimiter
 
 MAX_EMBEDDINGS = 2**31 - 1
 
@@ -101,7 +101,8 @@ class SparseFeature:
     """The column holds lists, or strings that ``delimiter`` cuts into lists."""
     delimiter: str | None = None
     """Separates the ids of one bag: a character, or ``comma``, ``tab``, ``pipe``,
-    ``caret``, ``semicolon``, ``space``."""
+    ``caret``, ``semicolon``, ``space``, or ``brackets`` for texts like ``['a', 'b']``
+    and ``[1, 2]``, which JSON and pandas write."""
     weight_column: str | None = None
     """Column with one weight an id: a list, or numbers cut by the same delimiter."""
     max_length: int | None = None
@@ -132,7 +133,7 @@ class SparseFeature:
 
     def _check_bags(self, key: str) -> None:
         if self.delimiter is not None:
-            delimiter_text(self.delimiter, key=f"{key}.delimiter")
+            bag_delimiter(self.delimiter, key=f"{key}.delimiter")
         if self.multi_hot:
             return
         for name in ("delimiter", "weight_column", "max_length"):

@@ -12,6 +12,12 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 5.0
 
 
+def report_line(line: str) -> None:
+    """Print a result at once, above a bar that is being shown."""
+    with tqdm.external_write_mode():
+        print(line, flush=True)
+
+
 class Progress:
     """Show how far a piece of work is. Use it as a context manager.
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlrm.config.data import DataConfig
+from dlrm.config.errors import ConfigError
 from dlrm.config.optimizer import OptimizerConfig
+from dlrm.config.tables import check_table_widths
 from dlrm.config.trainer import TrainerConfig
 from dlrm.config.workload import WorkloadConfig
 
@@ -39,3 +41,17 @@ class Config:
     """Folder under which run directories are made."""
     run_name: str | None = None
     """Name of the run directory; date, time and model where not set."""
+
+    def __post_init__(self) -> None:
+        """Check what no section can check by itself.
+
+        Raises:
+            ConfigError: There are no features, or those of one table differ in width.
+        """
+        if not self.data.dense_features and not self.data.sparse_features:
+            raise ConfigError(
+                "data.dense_features or data.sparse_features must name a feature, but "
+                "both are empty. Type, for example, +data.sparse_features.user={}"
+            )
+        width = self.model.get("embedding_dim")
+        check_table_widths(self.data.sparse_features, width)

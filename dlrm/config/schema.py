@@ -139,8 +139,10 @@ class FeatureSchema:
         (folder / SCHEMA_FILE).write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
-    def from_json(cls, text: str) -> FeatureSchema:
-        """Rebuild a schema from ``to_json``'s text.
+    def from_json(
+        cls, text: str | bytes, *, origin: str | Path = SCHEMA_FILE
+    ) -> FeatureSchema:
+        """Rebuild a schema from ``to_json``'s text; errors name its ``origin``.
 
         Raises:
             DatasetError: The text is not a schema of this format version.
@@ -148,29 +150,24 @@ class FeatureSchema:
         try:
             content = json.loads(text)
             version = content.pop("format_version")
-        except (ValueError, AttributeError, KeyError) as error:
-            raise DatasetError(
-                f"{SCHEMA_FILE} must be a JSON object with format_version, but it is "
-                f"not ({error!r}). Prepare the dataset anew with dlrm prepare."
-            ) from error
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise _damaged(origin, error) from error
         if version != FORMAT_VERSION:
             raise DatasetError(
-                f"{SCHEMA_FILE} must have format_version {FORMAT_VERSION}, but it has "
+                f"{origin} must have format_version {FORMAT_VERSION}, but it has "
                 f"{version}. Prepare the dataset anew with dlrm prepare."
             )
-        content["dense"] = tuple(_rebuild_dense(entry) for entry in content["dense"])
-        content["sparse"] = tuple(_rebuild_sparse(entry) for entry in content["sparse"])
-        splits = content["splits"].items()
-        content["splits"] = {name: SplitSummary(**entry) for name, entry in splits}
-        content["kept_columns"] = tuple(content["kept_columns"])
-        return cls(**content)
+        try:
+            return cls(**_rebuild(content))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise _damaged(origin, error) from error
 
     @classmethod
     def load(cls, folder: Path) -> FeatureSchema:
         """Read ``schema.json`` of a dataset or run folder.
 
         Raises:
-            DatasetError: The file is missing or not a schema.
+            DatasetError: The file is missing, damaged or not a schema.
         """
         path = folder / SCHEMA_FILE
         if not path.is_file():
@@ -178,7 +175,7 @@ class FeatureSchema:
                 f"A dataset or run folder must hold {SCHEMA_FILE}, but {folder} does "
                 f"not. Check the path, or prepare the dataset with dlrm prepare."
             )
-        return cls.from_json(path.read_text(encoding="utf-8"))
+        return cls.from_json(path.read_bytes(), origin=path)
 
     def with_model_options(
         self, features: dict[str, SparseFeature], embedding_dim: int
@@ -199,6 +196,25 @@ class FeatureSchema:
             for fitted in self.sparse
         )
         return dataclasses.replace(self, sparse=sparse)
+
+
+def _damaged(origin: str | Path, error: Exception) -> DatasetError:
+    return DatasetError(
+        f"{origin} must be JSON as dlrm prepare writes it, but it is damaged "
+        f"({type(error).__name__}: {error}). Prepare the dataset anew with dlrm "
+        f"prepare."
+    )
+
+
+def _rebuild(content: dict[str, Any]) -> dict[str, Any]:
+    splits = content["splits"].items()
+    return {
+        **content,
+        "dense": tuple(_rebuild_dense(entry) for entry in content["dense"]),
+        "sparse": tuple(_rebuild_sparse(entry) for entry in content["sparse"]),
+        "splits": {name: SplitSummary(**entry) for name, entry in splits},
+        "kept_columns": tuple(content["kept_columns"]),
+    }
 
 
 def _rebuild_dense(entry: dict[str, Any]) -> FittedDense:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,15 @@ def explain(
         )
     if isinstance(error, InterpolationKeyError):
         return ConfigError(
-            f"{typed}{origin} refers to a setting that does not exist: {error.msg}"
+            f"{typed}{origin} refers to a setting that does not exist: "
+            f"{str(error.msg).splitlines()[0]}."
+        )
+    message = str(error.msg or error).splitlines()[0]
+    if not typed:
+        # OmegaConf does not say where: lists and sections do not merge.
+        return ConfigError(
+            f"Sections{origin} must hold 'name: value' lines and lists must not, but "
+            f"one is written as the other ({message})."
         )
     try:
         expected = type_at(
@@ -78,7 +87,6 @@ def explain(
         )
     except ConfigError as unknown:
         return unknown
-    message = str(error.msg or error).splitlines()[0]
     if isinstance(error, (ConfigKeyError, ConfigAttributeError)):
         return ConfigError(f"{typed}{origin} is not a setting: {message}")
     if value is _NOT_KNOWN:
@@ -94,9 +102,16 @@ def wrong_value(typed: str, expected: Any, value: object) -> ConfigError:
     if isinstance(kind, type) and issubclass(kind, Enum):
         hint = did_you_mean(str(value), [member.name for member in kind])
     shown = "null" if value is None else f"'{value}'"
+    if value is None and dataclasses.is_dataclass(kind):
+        hint = " A section that sets nothing is {}."
     return ConfigError(
         f"{typed} must be {describe_type(expected)}, but it is {shown}.{hint}"
     )
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text without line breaks."""
+    return " ".join(str(error).split())
 
 
 def _without_indices(root: type, key: str) -> str:

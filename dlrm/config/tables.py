@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dlrm.config.errors import ConfigError
 from dlrm.config.features import SparseFeature
 
@@ -25,6 +27,20 @@ def features_by_table(
     return found
 
 
+def check_name(name: str, key: str) -> None:
+    """Refuse a name of a feature or table that could not be part of a dotted key.
+
+    Raises:
+        ConfigError: It is empty or holds a dot.
+    """
+    if not name or "." in name:
+        raise ConfigError(
+            f"{key} must be a name without dots, which separate the parts of keys, but "
+            f"it is {name!r}. Choose another name, and set the feature's column to "
+            f"that of the data."
+        )
+
+
 def check_tables(features: dict[str, SparseFeature]) -> None:
     """Refuse names that are no names, and features that cannot share their table.
 
@@ -33,12 +49,14 @@ def check_tables(features: dict[str, SparseFeature]) -> None:
             on what its rows are, on pooling, or on having weights.
     """
     for name, feature in features.items():
-        _check_name(name, f"data.sparse_features.{name}")
+        check_name(name, f"data.sparse_features.{name}")
         if feature.table is not None:
-            _check_name(feature.table, f"data.sparse_features.{name}.table")
+            check_name(feature.table, f"data.sparse_features.{name}.table")
     for table, sharing in features_by_table(features).items():
         for setting in _ROW_SETTINGS:
-            values = {name: getattr(feature, setting) for name, feature in sharing.items()}
+            values = {
+                name: getattr(feature, setting) for name, feature in sharing.items()
+            }
             _refuse_differences(table, setting, values)
         # The mean of one id is its sum: one-hot features fit either pooling.
         poolings = {name: f.pooling for name, f in sharing.items() if f.multi_hot}
@@ -61,16 +79,7 @@ def check_table_widths(
         _refuse_differences(table, "embedding_dim", widths)
 
 
-def _check_name(name: str, key: str) -> None:
-    if not name or "." in name:
-        raise ConfigError(
-            f"{key} must be a name without dots, which separate the parts of keys, but "
-            f"it is {name!r}. Choose another name, and set the feature's column to "
-            f"that of the data."
-        )
-
-
-def _refuse_differences(table: str, setting: str, values: dict[str, object]) -> None:
+def _refuse_differences(table: str, setting: str, values: Mapping[str, object]) -> None:
     for name, here in values.items():
         first, there = next(iter(values.items()))
         if here != there:

@@ -7,6 +7,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm.config.errors import DataError
+from dlrm.embeddings.names import table_name
 
 
 def refuse_bad_ids(ids: torch.Tensor, num_rows: torch.Tensor) -> None:
@@ -37,11 +38,12 @@ def find_bad_id(
         if bad.numel() == 0:
             continue
         place = int(bad[0])
+        last = table.num_embeddings - 1
         row = int((feature.lengths().cumsum(0) <= place).sum())
         return DataError(
-            f"Feature '{name}' of table '{table.name}' must have ids from 0 to "
-            f"{table.num_embeddings - 1}, but got {int(ids[place])} in row {row} of a "
-            f"batch. Encode the ids with the transforms that the model was trained "
-            f"with; dlrm prepare and dlrm predict do."
+            f"Feature '{name}' of table '{table_name(table.name)}' must have ids from "
+            f"0 to {last}, but got {int(ids[place])} in row {row} of a batch. Encode "
+            f"the ids with the transforms that the model was trained with; dlrm "
+            f"prepare and dlrm predict do."
         )
     return None

@@ -12,6 +12,7 @@ from dlrm.config.optimizer import SparseOptimizer
 from dlrm.embeddings.collection import LocalEmbeddingBagCollection
 from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.kernels import Kernel
+from dlrm.embeddings.names import table_name
 
 
 def to_local(
@@ -50,7 +51,7 @@ def to_local(
             rows = local.get_buffer(f"embedding_bags.{table.name}.weight")
             given = collection.get_parameter(f"embedding_bags.{table.name}.weight")
             if initial is not None:
-                initial.fill(table.name, rows)
+                initial.fill(table_name(table.name), rows)
             elif not given.is_meta:
                 rows.copy_(given.detach())
         setattr(parent, name, local)

@@ -10,6 +10,7 @@ from torch import nn
 from dlrm.config.errors import ConfigError
 from dlrm.embeddings.bags import Bags
 from dlrm.embeddings.local import local_collections
+from dlrm.embeddings.names import table_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,13 @@ def table_states(model: nn.Module) -> dict[str, TableState]:
     for local in local_collections(model):
         for bags in local.kernels:
             for i, table in enumerate(bags.tables):
-                if table.name in states:
+                name = table_name(table.name)
+                if name in states:
                     raise ConfigError(
                         f"Table names must be unique in a model, but two collections "
-                        f"have a table '{table.name}'. Rename one of them."
+                        f"have a table '{name}'. Rename one of them."
                     )
-                states[table.name] = TableState(
-                    table.name, bags.weight(i), bags.optimizer_state(i), bags
+                states[name] = TableState(
+                    name, bags.weight(i), bags.optimizer_state(i), bags
                 )
     return states

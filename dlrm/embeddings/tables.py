@@ -11,6 +11,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 from dlrm.config.errors import ConfigError
 from dlrm.config.features import Pooling
 from dlrm.config.schema import FeatureSchema, FittedSparse
+from dlrm.embeddings.names import module_name
 
 
 def table_configs(schema: FeatureSchema) -> dict[str, list[EmbeddingBagConfig]]:
@@ -27,7 +28,7 @@ def table_configs(schema: FeatureSchema) -> dict[str, list[EmbeddingBagConfig]]:
     for table, features in schema.tables.items():
         _check_names(table, features)
         config = EmbeddingBagConfig(
-            name=table,
+            name=module_name(table),
             num_embeddings=features[0].num_embeddings,
             embedding_dim=_width(table, features),
             feature_names=[feature.name for feature in features],
@@ -91,9 +92,9 @@ def _group(table: str, features: tuple[FittedSparse, ...]) -> str:
 
 def _disagreement(table: str, key: str, values: Mapping[str, object]) -> ConfigError:
     shown = ", ".join(f"{name}={value}" for name, value in values.items())
-    kind = "set or unset for all" if key == "weight_column" else "one and the same"
+    kind = "set or unset" if key == "weight_column" else "one and the same"
     return ConfigError(
-        f"{key} must be {kind} features of table '{table}', but it is {shown}. "
+        f"{key} must be {kind} for all features of table '{table}', but it is {shown}. "
         f"Set data.sparse_features.<feature>.{key} alike, or give each feature its "
         f"own table."
     )

@@ -119,6 +119,50 @@ def test_a_table_that_cannot_train_is_refused_and_nothing_is_written(
     assert not Path("conf").exists()
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "settings"),
+    [
+        ("c", "{c}", " model.interaction=cat"),
+        ("n", "{n}", " model.interaction=cat"),
+        ("n,m", "{n},{n}7", " model.interaction=cat"),
+        ("n,c", "{n},{c}", ""),
+        ("c,d", "{c},{c}", ""),
+    ],
+)
+def test_what_has_one_vector_alone_is_not_multiplied(
+    workdir, capsys, header, row, settings
+):
+    lines = [
+        f"{i % 2}," + row.format(c="pqr"[i % 3], n=i * 0.37 % 1) for i in range(50)
+    ]
+    Path("t.csv").write_text("\n".join([f"y,{header}", *lines]))
+    main(["t.csv", "label=y"])
+    epochs = "trainer.global_batch_size=32 trainer.num_epochs=10"
+    printed = capsys.readouterr().out
+    assert f"dlrm train data=t {epochs}{settings}\n" in printed
+    assert "50 rows are few" in printed
+
+
+def test_a_full_disk_leaves_no_half_config(workdir, monkeypatch):
+    Path("t.csv").write_text("y,a\n" + "0,p\n1,q\n" * 9)
+
+    def fail(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        init("t.csv", label="y")
+    assert list(Path("conf/data").iterdir()) == []
+
+
+def test_hints_name_the_keys_of_this_command(workdir):
+    Path("t.tsv").write_text("y\ta\n0\tp\n1\tq\n")
+    with pytest.raises(DataError, match="tab, not by comma: set separator=tab"):
+        init("t.tsv", label="y", separator="comma")
+    with pytest.raises(DataError, match="no header line, write one first"):
+        init("t.tsv", label="0")
+
+
 def test_a_misspelt_label_is_named_with_its_likely_column(workdir):
     shutil.copy(CLICKS, workdir)
     with pytest.raises(DataError, match="Perhaps 'clickd' may be 'clicked'"):
@@ -131,6 +175,7 @@ def test_a_misspelt_label_is_named_with_its_likely_column(workdir):
         (["label=y"], "input must be set"),
         (["t.csv"], "label must be set"),
         (["t.csv", "label=y", "trainer.seed=1"], "but it got trainer.seed=1"),
+        (["t.csv", "lable=y"], "but it got lable=y. Did you mean label?"),
         (["t.csv", "label=y", "overwrite=maybe"], "overwrite must be true or false"),
         (["t.csv", "label=y", "name=a-b"], "name must be letters"),
         (["synthetic.csv", "label=y"], "'synthetic' is one. Type name=my_synthetic"),

@@ -15,12 +15,6 @@ from dlrm.run import Run, open_run
 from tests.runs import digest, tiny_overrides
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("trained")
-    return train(*tiny_overrides(folder, "run_name=run"), report=lambda line: None)
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [

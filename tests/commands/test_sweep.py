@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from dlrm.commands import sweep as module
+from dlrm.commands.main import main
 from dlrm.commands.sweep import Job, expand_jobs, summarize_job, sweep
 from dlrm.config.errors import ConfigError
+from tests.runs import tiny_overrides
 
 
 def swept(overrides: list[str]) -> list[tuple[str, ...]]:
@@ -145,3 +147,32 @@ def test_damaged_results_leave_their_columns_empty(tmp_path: Path):
     (tmp_path / "checkpoints" / "best.json").write_text("[]")
     row = summarize_job(Job("0", (), ()), tmp_path, exit_code=0)
     assert (row["auc"], row["best_valid"]) == ("", "")
+
+
+@pytest.mark.slow
+def test_two_jobs_end_to_end(
+    tmp_path: Path, prepared: Path, capfd: pytest.CaptureFixture[str]
+):
+    overrides = tiny_overrides(tmp_path, "run_name=mine", prepared=prepared)
+    assert main(["train", "-m", *overrides, "trainer.seed=1,2"]) == 0
+    folder = tmp_path / "outputs" / "mine"
+    with (folder / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == [str(folder / name) for name in "01"]
+    assert [row["overrides"] for row in rows] == ["trainer.seed=1", "trainer.seed=2"]
+    for name, row in zip("01", rows, strict=True):
+        metrics = json.loads(
+            (folder / name / "evaluation" / "test" / "metrics.json").read_text()
+        )
+        assert (row["status"], row["split"]) == ("done", "test")
+        assert float(row["auc"]) == metrics["auc"]
+        assert float(row["log_loss"]) == metrics["log_loss"]
+    assert rows[0]["auc"] != rows[1]["auc"]
+    table = capfd.readouterr().out.splitlines()[-4:]
+    assert table[0].split() == [
+        "run", "overrides", "status", "best_valid", "split", "auc", "log_loss",
+    ]  # fmt: skip
+    assert [line.split()[1] for line in table[1:3]] == [
+        "trainer.seed=1", "trainer.seed=2",
+    ]  # fmt: skip
+    assert table[3] == str(folder / "sweep.csv")

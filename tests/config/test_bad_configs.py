@@ -11,6 +11,11 @@ from dlrm.config.compose import compose
 from dlrm.config.errors import ConfigError
 
 TABLE = ["data.format=table", "data.synthetic=null", "data.split=random"]
+HASHED = "+data.sparse_features.u={encoding: hash, num_embeddings: 9}"
+SHARED = [
+    "+data.sparse_features.a.table=t",
+    "+data.sparse_features.b.table=t",
+]
 BAD_CONFIGS = {
     # unknown keys
     "a key near another": (
@@ -127,7 +132,98 @@ BAD_CONFIGS = {
     ),
     "a delimiter of one id": (
         ["+data.sparse_features.u.delimiter=|"],
-        ["data.sparse_features.u.multi_hot must be true where delimiter"],
+        ["data.sparse_features.u.delimiter must be unset", "u.multi_hot=true"],
+    ),
+    "a length of one id": (
+        ["+data.sparse_features.u.max_length=3"],
+        ["data.sparse_features.u.max_length must be unset", "it is 3"],
+    ),
+    "a word for a delimiter": (
+        ["+data.sparse_features.u={multi_hot: true, delimiter: pip}"],
+        ["data.sparse_features.u.delimiter must be", "'pip'", "Did you mean pipe?"],
+    ),
+    "a clamp without order": (
+        ["+data.sparse_features.u.out_of_range=clamp"],
+        ["data.sparse_features.u.out_of_range must be error, oov or hash", "clamp"],
+    ),
+    "buckets without numbers": (
+        ["+data.sparse_features.u.num_buckets=8"],
+        ["data.sparse_features.u.num_buckets must be left", "encoding to bucketize"],
+    ),
+    "a frequency without a vocabulary": (
+        [HASHED, "data.sparse_features.u.min_frequency=2"],
+        ["data.sparse_features.u.min_frequency must be left", "encoding=hash"],
+    ),
+    "more rows than ids have bits for": (
+        ["+data.sparse_features.u={encoding: hash, num_embeddings: 5000000000}"],
+        ["data.sparse_features.u.num_embeddings must be at most 2147483647", "5000"],
+    ),
+    "boundaries that fall": (
+        ["+data.sparse_features.u={encoding: bucketize, boundaries: [2, 1]}"],
+        [
+            "data.sparse_features.u.boundaries must be finite and ascending",
+            "[2.0, 1.0]",
+        ],
+    ),
+    "a shared table of two encodings": (
+        [*SHARED, "data.sparse_features.b={encoding: identity, num_embeddings: 9}"],
+        ["data.sparse_features.b.encoding must be that of 'a'", "table 't'"],
+    ),
+    "a shared table of two widths": (
+        [*SHARED, "data.sparse_features.b.embedding_dim=4"],
+        ["data.sparse_features.b.embedding_dim must be that of 'a', 16", "it is 4"],
+    ),
+    "a shared table of two poolings": (
+        [
+            *SHARED,
+            "data.sparse_features.a.multi_hot=true",
+            "data.sparse_features.b={multi_hot: true, pooling: mean}",
+        ],
+        ["data.sparse_features.b.pooling must be that of 'a', sum", "it is mean"],
+    ),
+    "a shared table with weights and without": (
+        [*SHARED, "data.sparse_features.b={multi_hot: true, weight_column: w}"],
+        ["data.sparse_features.a.weight_column must be set", "'b'", "table 't'"],
+    ),
+    "no features": (
+        [*TABLE, "data.dense_features={}", "data.sparse_features={}"],
+        ["data.dense_features or data.sparse_features must name a feature"],
+    ),
+    "a feature with a dot": (
+        ["data.sparse_features={a.b: {}}"],
+        ["data.sparse_features.a.b must be a name without dots", "'a.b'"],
+    ),
+    "a feature that is the label": (
+        ["+data.dense_features.x.column=click"],
+        ["data.dense_features.x.column must be another column than data.label"],
+    ),
+    "a data set's name that is a path": (
+        ["data.name=a/b"],
+        ["data.name must be a name that a folder can have", "'a/b'"],
+    ),
+    "a limit that is no number": (
+        ["+data.dense_features.d.clip_min=nan"],
+        ["data.dense_features.d.clip_min must be a finite number", "nan"],
+    ),
+    "files of no split": (
+        [*TABLE, "data.split=files", "data.files={train: [a], tset: [b]}"],
+        ["data.files.tset must be one of train, valid, test", "'tset'"],
+    ),
+    "files without training": (
+        [*TABLE, "data.split=files", "data.files={test: [b]}"],
+        ["data.files.train must list the training files"],
+    ),
+    "an encoding": (
+        [*TABLE, "data.table.encoding=utf-7-8"],
+        ["data.table.encoding must be an encoding", "utf-7-8"],
+    ),
+    "a separator": (
+        [*TABLE, "data.table.separator=semicolo"],
+        ["data.table.separator must be a separator", "Did you mean semicolon?"],
+    ),
+    "column names that repeat": (
+        [*TABLE, "data.table.column_names=[a,b,a]"],
+        ["data.table.column_names must be names that differ", "['a', 'b', 'a']"],
     ),
     "clip limits that cross": (
         ["+data.dense_features.d={clip_min: 5, clip_max: 1}"],

@@ -189,6 +189,20 @@ def test_an_experiment_of_the_users_own_overrides_presets(own_presets: Path):
             ["data.leave_last", "whole number"],
         ),
         ("name: [x\n", ["data/mine"]),
+        ("name: x\nname: y\n", ["conf/data/mine.yaml", "duplicate key name"]),
+        ("- a\n- b\n", ["conf/data/mine.yaml must hold settings", "['a', 'b']"]),
+        (
+            "name: x\nformat: table\nsparse_features: [a, b]\n",
+            ["Sections in the preset data/mine must hold 'name: value' lines"],
+        ),
+        (
+            "name: x\nformat: table\nsparse_features:\n  user:\n",
+            ["data.sparse_features.user", "is null. A section that sets nothing is {}"],
+        ),
+        (
+            "name: x\nformat: table\nsource: ${no.such}\n",
+            ["data.source refers to", "'no.such' not found"],
+        ),
         (
             "name: x\nformat: table\nsparse_features: {u: {colum: c}}\n",
             ["data.sparse_features.u.colum", "column"],
@@ -202,6 +216,13 @@ def test_a_mistake_in_a_users_own_yaml_names_key_and_preset(
     with pytest.raises(ConfigError) as refused:
         compose(["data=mine"])
     assert all(fragment in str(refused.value) for fragment in fragments), refused.value
+    assert "\n" not in str(refused.value)
+
+
+def test_a_preset_that_is_no_text_is_named(own_presets: Path):
+    (own_presets / "data" / "mine.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(ConfigError, match="conf/data/mine.yaml must be YAML.*0xff"):
+        compose(["data=mine"])
 
 
 def test_a_users_preset_may_not_take_a_built_in_name(own_presets: Path):

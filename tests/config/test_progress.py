@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 
-from dlrm.config.progress import Progress
+import pytest
+
+from dlrm.config.progress import Progress, report_line
 
 
 class Terminal(io.StringIO):
@@ -108,3 +111,24 @@ def test_a_bar_of_percent_shows_no_raw_counts():
         shown.update(100.0)
     assert "Reading: 100%" in stream.getvalue()
     assert "/100" not in stream.getvalue()
+
+
+def test_a_result_stands_on_a_line_of_its_own_above_the_bar(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(10, "train", "step") as shown:
+        shown.update(3)
+        report_line("auc 0.75")
+    before, _, after = terminal.getvalue().partition("auc 0.75\n")
+    # What stood on the line was wiped: the last thing before is a return to its start.
+    assert before.endswith("\r")
+    assert "train" in before
+    assert "train" in after
+
+
+def test_a_result_is_a_plain_line_off_a_terminal(capsys: pytest.CaptureFixture[str]):
+    report_line("auc 0.75")
+    assert capsys.readouterr() == ("auc 0.75\n", "")

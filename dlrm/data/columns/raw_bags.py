@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from dlrm.config.errors import DataError
 from dlrm.data.columns.canonical_text import encode_text
+from dlrm.data.columns.cut_texts import cut_texts
 from dlrm.data.columns.parse_numbers import parse_numbers
 from dlrm.data.storage.rows import starts_of
 
@@ -102,7 +103,7 @@ def _flatten(values: pa.Array, delimiter: str | None, what: str) -> _Flat:
     texts = encoded.dictionary
     # An empty text is an empty bag, not a bag of one empty id: null has no tokens.
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-    lists = pc.split_pattern(texts, delimiter)
+    lists = cut_texts(texts, delimiter)
     tokens = pc.list_flatten(lists).dictionary_encode()
     coded = pa.ListArray.from_arrays(lists.offsets, tokens.indices)
     picked = coded.take(encoded.indices)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dlrm.config.data import BadRows
 from dlrm.config.errors import DataError
-from dlrm.data.sources.chunk import BadRow, Chunk
+from dlrm.data.sources.chunk import MEND_OR_SKIP, BadRow, Chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ class RowFaults:
             row = min(self.reasons)
             raise DataError(
                 f"{place(self.chunk.file, int(self.chunk.rows[row]))}: "
-                f"{self.reasons[row]}. Correct it, or set data.bad_rows=skip to leave "
-                f"such rows out and list them in a quarantine file."
+                f"{self.reasons[row]}. {MEND_OR_SKIP}"
             )
         sound = np.ones(self.chunk.table.num_rows, dtype=bool)
         sound[list(self.reasons)] = False

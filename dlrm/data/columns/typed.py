@@ -28,8 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dlrm.config.data import DataConfig, Split
-from dlrm.config.delimiters import delimiter_text
+from dlrm.config.data import SPLITS, DataConfig, Split
+from dlrm.config.delimiters import bag_delimiter
 from dlrm.config.features import DenseFeature, Encoding, Missing, SparseFeature
 from dlrm.data.columns.canonical_text import encode_text
 from dlrm.data.columns.parse_numbers import Numbers, parse_numbers, parse_times
@@ -38,8 +38,6 @@ from dlrm.data.columns.required import check_columns
 from dlrm.data.columns.row_faults import RowFaults
 from dlrm.data.columns.whole_numbers import is_whole_number
 from dlrm.data.sources.chunk import BadRow, Chunk
-
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +181,7 @@ class _Typing:
         key = f"data.sparse_features.{name}"
         delimiter = feature.delimiter
         if delimiter is not None:
-            delimiter = delimiter_text(delimiter, key=f"{key}.delimiter")
+            delimiter = bag_delimiter(delimiter, key=f"{key}.delimiter")
         weights = feature.weight_column
 
         def report(rows: np.ndarray, describe: Callable[[int], str]) -> None:

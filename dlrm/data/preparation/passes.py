@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dlrm.config.data import DataConfig
+from dlrm.config.data import SPLITS, DataConfig
 from dlrm.config.errors import DataError, DatasetError
 from dlrm.config.progress import Progress
 from dlrm.config.schema import FeatureSchema
-from dlrm.data.columns.typed import SPLITS, typed_columns
+from dlrm.data.columns.row_faults import place
+from dlrm.data.columns.typed import typed_columns
 from dlrm.data.preparation.kept_columns import (
     kept_columns,
     raw_columns,
@@ -32,8 +33,9 @@ from dlrm.data.preparation.spill import Spill
 from dlrm.data.preparation.split_tally import SplitTally
 from dlrm.data.preparation.splits import TRAIN, SplitKeys
 from dlrm.data.preparation.summary import summarize
-from dlrm.data.sources.chunk import Source
+from dlrm.data.sources.chunk import BadRow, Source
 from dlrm.data.storage.dataset import Dataset
+from dlrm.data.storage.manifest import PREPARE_ANEW
 from dlrm.data.storage.rows import EncodedRows
 from dlrm.data.storage.shards import ShardWriter
 from dlrm.data.transforms.fitted import FittedTransforms
@@ -101,6 +103,8 @@ class Preparation:
                 percent = 100 * chunk.progress
                 progress.update(percent - done, {"rows": f"{keys.num_rows:,}"})
                 done = percent
+        if quarantine.first is not None and keys.num_rows == 0:
+            raise _no_sound_row(quarantine.num_rows, quarantine.first)
         return keys.assign(), quarantine.num_rows
 
     def _fit(self, spill: Spill, codes: np.ndarray) -> FittedTransforms:
@@ -108,14 +112,28 @@ class Preparation:
         for part, typed in self._parts("Fitting", spill, codes):
             is_train = part == TRAIN
             self.fitter.add(typed, is_train)
+            if "weight" in typed.column_names:
+                is_train &= typed["weight"].to_numpy() > 0
             labels.update(np.unique(typed["label"].to_numpy()[is_train]).tolist())
+        self._check_labels(labels)
+        return self.fitter.finish()
+
+    def _check_labels(self, labels: set[float]) -> None:
+        """Refuse training rows that say nothing; ``labels`` are those with weight."""
+        weights = self.data.weight_column
+        if not labels:
+            raise DataError(
+                f"Some training rows must have a weight above 0, but column "
+                f"{weights!r} (data.weight_column) is 0 in all of them. Check "
+                f"data.weight_column, or leave it out."
+            )
         if len(labels) == 1:
+            counted = "all of them" if weights is None else "all that have weight"
             raise DataError(
                 f"The training rows must hold clicks and non-clicks, but column "
-                f"{self.data.label!r} (data.label) is {labels.pop():.0f} in all of "
-                f"them. Check data.label, or split the rows another way."
+                f"{self.data.label!r} (data.label) is {labels.pop():.0f} in {counted}. "
+                f"Check data.label, or split the rows another way."
             )
-        return self.fitter.finish()
 
     def _parts(
         self, label: str, spill: Spill, codes: np.ndarray
@@ -144,6 +162,14 @@ class Preparation:
         )
 
 
+def _no_sound_row(num_bad: int, first: BadRow) -> DataError:
+    return DataError(
+        f"data.source must hold at least one sound row, but data.bad_rows=skip left "
+        f"out all {num_bad:,}. {place(first.file, first.row)}: {first.reason}. Mend "
+        f"the rows, or the setting that reads them."
+    )
+
+
 def _write(
     shards: ShardWriter, rows: EncodedRows, side: pa.Table, codes: np.ndarray
 ) -> None:
@@ -169,14 +195,16 @@ def _rows_where(rows: EncodedRows, chosen: np.ndarray) -> EncodedRows:
     )
 
 
-def is_whole(folder: Path) -> bool:
-    """Say whether ``folder`` is a dataset; print why where it no longer is."""
+def is_whole(folder: Path, *, explain: bool = False) -> bool:
+    """Say whether ``folder`` is a dataset; ``explain`` prints why it no longer is."""
     if not folder.exists():
         return False
     try:
         Dataset.open(folder, verify=False)
     except DatasetError as error:
-        print(f"Preparing anew: {error}", file=sys.stderr)
+        if explain:
+            reason = str(error).removesuffix(PREPARE_ANEW).rstrip()
+            print(f"Preparing anew: {reason}", file=sys.stderr)
         return False
     return True
 

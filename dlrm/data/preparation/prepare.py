@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,8 @@ from dlrm.data.preparation.claim import claimed, remove_abandoned
 from dlrm.data.preparation.fingerprint import fingerprint_of
 from dlrm.data.preparation.kept_columns import raw_columns, side_table
 from dlrm.data.preparation.passes import Preparation, is_whole, publish
-from dlrm.data.preparation.summary import describe_dataset
+from dlrm.data.preparation.quarantine import QUARANTINE_FILE
+from dlrm.data.preparation.summary import PrepareSummary, describe_dataset
 from dlrm.data.sources import open_source
 from dlrm.data.sources.chunk import Source
 from dlrm.data.storage.rows import EncodedRows
@@ -40,6 +43,8 @@ def prepare_dataset(
         UserError: The raw rows do not fit the config.
         OSError: The disk is full, or cannot be written.
     """
+    if frame is not None:
+        data = dataclasses.replace(data, source=None)
     return prepare_source(data, open_source(data, frame))
 
 
@@ -57,11 +62,22 @@ def prepare_source(data: DataConfig, source: Source) -> Path:
         return folder
     work = Path(data.prepared) / f".tmp-{name}"
     with claimed(work):
-        if not is_whole(folder):
+        if not is_whole(folder, explain=True):
             remove_abandoned(work.parent, ".tmp-*")
             made = Preparation(data, source, fitter, fingerprint, work).run()
             publish(made, folder)
+            _report_bad_rows(folder)
     return folder
+
+
+def _report_bad_rows(folder: Path) -> None:
+    num_bad = PrepareSummary.load(folder).num_quarantined
+    if num_bad:
+        rows = "row" if num_bad == 1 else "rows"
+        print(
+            f"Left out {num_bad:,} bad {rows}: {folder / QUARANTINE_FILE} lists them.",
+            file=sys.stderr,
+        )
 
 
 def iter_encoded(

@@ -28,6 +28,7 @@ class Quarantine:
     def __init__(self, folder: Path) -> None:
         """Write into ``folder``, which exists."""
         self.num_rows = 0
+        self.first: BadRow | None = None
         self._path = folder / QUARANTINE_FILE
         self._writer: pq.ParquetWriter | None = None
 
@@ -36,6 +37,7 @@ class Quarantine:
         if not bad_rows:
             return
         if self._writer is None:
+            self.first = bad_rows[0]
             self._writer = pq.ParquetWriter(self._path, _SCHEMA, compression="zstd")
         columns = [
             [bad.file for bad in bad_rows],

@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import numpy as np
 
+from dlrm.config.data import SPLITS
 from dlrm.config.schema import SplitSummary
-from dlrm.data.columns.typed import SPLITS
 from dlrm.data.storage.rows import EncodedRows
 from dlrm.data.transforms.fitted import Observer
 

@@ -10,12 +10,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from dlrm.config.data import DataConfig, Split
+from dlrm.config.data import SPLITS, DataConfig, Split
 from dlrm.config.errors import DataError
-from dlrm.data.columns.typed import SPLITS
 from dlrm.data.transforms.hashing import hash_texts, splitmix64
 
 TRAIN, VALID, TEST = range(3)
+_SIZED_BY = {
+    Split.random: ("data.split_fractions",),
+    Split.time: ("data.split_fractions",),
+    Split.leave_last: ("data.leave_last",),
+    Split.files: ("data.files",),
+    Split.column: ("data.split_column",),
+}
+"""The settings that say how many rows a split has."""
 
 
 def random_split(
@@ -131,8 +138,8 @@ class SplitKeys:
         data = self.data
         if self.num_rows == 0:
             raise DataError(
-                f"data.source must hold at least one sound row, but {data.source} "
-                f"holds none. Check the files."
+                f"data.source must hold at least one sound row, but "
+                f"{data.source or 'what was given'} holds none. Check the data."
             )
         times = np.concatenate(self._times) if self._times else None
         self._refuse_missing(times)
@@ -168,11 +175,12 @@ class SplitKeys:
         ):
             if size == 0 and (name == "train" or (by_share and share > 0)):
                 counts = dict(zip(SPLITS, sizes.tolist(), strict=True))
+                settings = ("data.split", *_SIZED_BY.get(self.data.split, ()))
                 raise DataError(
                     f"The {name} split must have at least one row, but "
                     f"data.split={self.data.split.value} deals {self.num_rows:,} rows "
-                    f"as {counts}. Give more rows, or change data.split or "
-                    f"data.split_fractions."
+                    f"as {counts}. Give more rows, or change "
+                    f"{' or '.join(settings)}."
                 )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from dlrm.config.delimiters import BRACKETS
+
 _CANDIDATES = ("|", ";", "^", ",", " ")
+_BRACKETED = re.compile(r"\s*(\[.*\]|\(.*\))\s*", re.DOTALL)
 _MIN_SHARE = 0.2
 """Of the rows, that must hold the delimiter."""
 _MAX_TOKEN_LENGTH = 24
@@ -17,6 +21,8 @@ def find_delimiter(texts: Sequence[str]) -> str | None:
     A list has fewer different ids than different rows; what has a fixed number of
     parts, each with its own vocabulary (``Paris, France``), is no list.
     """
+    if texts and all(_BRACKETED.fullmatch(text) for text in texts):
+        return BRACKETS
     for delimiter in _CANDIDATES:
         if _cuts_into_bags(texts, delimiter):
             return delimiter

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dlrm.config.delimiters import delimiter_name
+from dlrm.config.delimiters import BRACKETS, delimiter_name
 from dlrm.data.profiling.inspect import MAX_DISTINCT, ColumnProfile, TableProfile
 
 MAX_SPARSE_INTEGERS = 32
@@ -17,6 +17,7 @@ _ID_NAME = re.compile(
     r"|[a-z](Id|ID)$|id$",
     re.IGNORECASE,
 )
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _TIME_NAME = re.compile(r"(time|date|epoch)|(_at|_ts|^ts)$", re.IGNORECASE)
 _GROUP_NAME = re.compile(
     r"(user|customer|visitor|member|session|query|account|profile|household)", re.I
@@ -116,6 +117,9 @@ def _guess_dense(column: ColumnProfile) -> Guess:
 
 
 def _guess_one_hot(column: ColumnProfile, num_rows: int) -> Guess:
+    if all(_DECIMAL_COMMA.fullmatch(str(value)) for value in column.values):
+        reason = "numbers with a decimal comma: write them with a point"
+        return Guess(column, Role.ignored, reason)
     if column.kind == "text" and num_rows >= 100:
         if column.num_distinct > 0.8 * num_rows:
             reason = "almost every row has a value of its own"
@@ -131,7 +135,11 @@ def _guess_bag(column: ColumnProfile, num_rows: int) -> Guess:
     reason = "lists"
     if column.delimiter is not None:
         settings["delimiter"] = delimiter_name(column.delimiter)
-        reason = f"lists separated by {settings['delimiter']}"
+        reason = (
+            "lists in brackets"
+            if column.delimiter == BRACKETS
+            else f"lists separated by {settings['delimiter']}"
+        )
     return Guess(
         column, Role.sparse, reason, settings | _table_settings(column, num_rows)
     )

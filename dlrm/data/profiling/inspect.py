@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dlrm.data.columns.cut_texts import cut_texts
 from dlrm.data.profiling.delimited_bags import find_delimiter
 from dlrm.data.sources.chunk import BadRow, Chunk
 
@@ -149,7 +150,7 @@ class _ColumnScan:
             self._profile.leading_zeros |= bool(zeros)
             self._measure(values.cast(pa.float64()).to_numpy(zero_copy_only=False))
         if self._profile.delimiter is not None:
-            return pc.list_flatten(pc.split_pattern(texts, self._profile.delimiter))
+            return pc.list_flatten(cut_texts(texts, self._profile.delimiter))
         return texts
 
     def _measure(self, numbers: np.ndarray) -> None:

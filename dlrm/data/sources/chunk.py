@@ -9,6 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+MEND_OR_SKIP = (
+    "Mend the row, or prepare with data.bad_rows=skip, which leaves such rows out and "
+    "lists them in a quarantine file."
+)
+"""What to do about a bad row. Rows that are scored are never left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

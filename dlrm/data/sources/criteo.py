@@ -45,14 +45,15 @@ class CriteoLog:
         self._files = resolve_files(data.source)
         by_day = data.format is SourceFormat.criteo_1tb and data.split is Split.source
         self._held_out: Path | None = None
-        if by_day and with_labels and len(self._files) > 1:
+        if by_day and with_labels:
             self._files = sorted(self._files, key=_day)
-            self._held_out = self._files[-1]
+            self._held_out = _last_day(self._files)
         names = _column_names(self._files[0], with_labels=with_labels)
         needed = needed_columns(data, with_labels=with_labels)
         missing = [name for name in needed.required if name not in names]
         if missing:
-            raise missing_columns(missing, names, file=str(self._files[0]))
+            file = str(self._files[0])
+            raise missing_columns(missing, names, file=file, keys=needed.keys)
         self._columns = needed.present(names)
         self._dialect = Dialect(separator="\t", quoting=False, column_names=names)
         if self._options.multi_hot:
@@ -130,6 +131,16 @@ def _column_names(path: Path, *, with_labels: bool) -> tuple[str, ...]:
         f"{path} must have 40 columns separated by tabs (a label, 13 counts, 26 ids), "
         f"but its first line has {width}. For another layout use data.format=table."
     )
+
+
+def _last_day(files: list[Path]) -> Path:
+    if len(files) < 2:
+        raise DataError(
+            f"data.source must name two days or more where data.split=source, as the "
+            f"last one is held out, but there is only {files[0]}. Add a day, or choose "
+            f"data.split=random."
+        )
+    return files[-1]
 
 
 def _day(path: Path) -> int:

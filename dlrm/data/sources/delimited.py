@@ -14,7 +14,7 @@ from dlrm.config.data import BadRows
 from dlrm.config.errors import DataError
 from dlrm.data.background import in_background
 from dlrm.data.sources.blocks import Block, cut_blocks
-from dlrm.data.sources.chunk import BadRow, Chunk
+from dlrm.data.sources.chunk import MEND_OR_SKIP, BadRow, Chunk
 from dlrm.data.sources.dialect import Dialect, Utf8Stream
 from dlrm.data.sources.exact import Record, read_records
 from dlrm.data.sources.files import InputFile, total_bytes
@@ -35,6 +35,7 @@ def read_delimited(
     *,
     columns: Sequence[str] | None = None,
     optional: Sequence[str] = (),
+    keys: Mapping[str, str] | None = None,
     bad_rows: BadRows = BadRows.error,
     splits: Mapping[Path, str] | None = None,
     block_bytes: int = BLOCK_BYTES,
@@ -42,14 +43,15 @@ def read_delimited(
     """Yield all rows of ``files`` as string columns, parsed ahead on a thread.
 
     ``columns`` are those to keep, in that order, all of the first file's where None;
-    ``optional`` ones follow where the files have them. Every file's header is checked
+    ``optional`` ones follow where the files have them. ``keys`` are the settings that
+    name columns. Every file's header is checked
     before the first row is read. ``splits`` tags files.
 
     Raises:
         DataError: A file cannot be read, a column is missing, or, unless they are
             skipped, a row is not sound: file, line and column are named.
     """
-    headers = check_headers(files, dialect, columns)
+    headers = check_headers(files, dialect, columns, keys=keys)
     found = headers[0].names
     wanted = tuple(columns if columns is not None else found)
     wanted += tuple(name for name in optional if name in found)
@@ -75,7 +77,11 @@ def read_delimited(
 
 
 def check_headers(
-    files: Sequence[Path], dialect: Dialect, columns: Sequence[str] | None
+    files: Sequence[Path],
+    dialect: Dialect,
+    columns: Sequence[str] | None,
+    *,
+    keys: Mapping[str, str] | None = None,
 ) -> list[Header]:
     """Read every file's header and check that it has what is needed.
 
@@ -87,7 +93,12 @@ def check_headers(
     missing = [name for name in columns or () if name not in first]
     if missing:
         raise missing_columns(
-            missing, first, file=str(files[0]), header=headers[0].text, dialect=dialect
+            missing,
+            first,
+            file=str(files[0]),
+            keys=keys,
+            header=headers[0].text,
+            dialect=dialect,
         )
     for path, header in zip(files, headers, strict=True):
         check_same_columns(path, header.names, files[0], first)
@@ -171,7 +182,7 @@ class _BlockParser:
             else:
                 raise DataError(
                     f"{self.file}, line {record.line}: the row {record.fault}. "
-                    "Mend the line, or set data.bad_rows=skip to leave such rows out."
+                    f"{MEND_OR_SKIP}"
                 )
         return good, tuple(bad)
 

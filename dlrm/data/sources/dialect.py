@@ -28,6 +28,8 @@ class Dialect:
     null_values: tuple[str, ...] = ("",)
     column_names: tuple[str, ...] | None = None
     """Names of the columns where files have no header line."""
+    section: str = "data.table."
+    """What leads the keys of these settings where the user types them."""
 
     @property
     def separator_bytes(self) -> bytes:

@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from dlrm.config.data import DataConfig
-from dlrm.config.errors import DataError
+from dlrm.config.data import SPLITS, DataConfig, Split
+from dlrm.config.errors import ConfigError, DataError
 from dlrm.data.sources.chunk import Chunk
 from dlrm.data.sources.headers import missing_columns
 from dlrm.data.sources.needed import needed_columns
 
 FRAME_NAME = "<DataFrame>"
 _ROWS_PER_CHUNK = 65_536
-_SPLITS = ("train", "valid", "test")
 
 
 class Frames:
@@ -34,6 +33,7 @@ class Frames:
         """Check the frames' columns.
 
         Raises:
+            ConfigError: Frames come by split, but ``data.split`` deals them otherwise.
             DataError: A needed column is missing, or a split's name is unknown.
         """
         needed = needed_columns(data, with_labels=with_labels)
@@ -41,19 +41,20 @@ class Frames:
         if isinstance(frame, pd.DataFrame):
             self._frames.append((None, frame))
         else:
+            _check_split(data)
             self._frames += frame.items()
         self._columns: list[list[str]] = []
         for split, part in self._frames:
             name = FRAME_NAME if split is None else f"{FRAME_NAME} {split!r}"
-            if split is not None and split not in _SPLITS:
+            if split is not None and split not in SPLITS:
                 raise DataError(
-                    f"DataFrames must be given for {', '.join(_SPLITS)}, but one is "
+                    f"DataFrames must be given for {', '.join(SPLITS)}, but one is "
                     f"for {split!r}."
                 )
             found = [str(column) for column in part.columns]
             missing = [column for column in needed.required if column not in found]
             if missing:
-                raise missing_columns(missing, found, file=name)
+                raise missing_columns(missing, found, file=name, keys=needed.keys)
             self._columns.append(needed.present(found))
 
     def chunks(self) -> Iterator[Chunk]:
@@ -81,6 +82,14 @@ class Frames:
             for batch in chunk.table.to_batches():
                 digest.update(batch.serialize())
         return {"frames": digest.hexdigest()}
+
+
+def _check_split(data: DataConfig) -> None:
+    if data.split is not Split.source:
+        raise ConfigError(
+            f"data.split must be source where DataFrames come by split, but it is "
+            f"{data.split.value}. Set data.split=source, or give one DataFrame."
+        )
 
 
 def _to_table(frame: pd.DataFrame, columns: list[str], name: str) -> pa.Table:

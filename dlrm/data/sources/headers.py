@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from dlrm.data.sources.exact import read_record
 from dlrm.data.sources.files import InputFile
 
 _FIRST_READ_BYTES = 1 << 16
+_MOST_NAMED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ def read_header(path: Path, dialect: Dialect) -> Header:
     data = _first_record_bytes(path, dialect)
     if not data.partition(b"\n")[0].strip(b"\r"):
         raise DataError(
-            f"{path} must begin with column names or data, but its first line is empty."
+            f"{path} must begin with column names or data, but "
+            f"{'its first line' if data.strip() else 'the file'} is empty. Check that "
+            "it was written whole."
         )
     parsed = read_record(data, 0, dialect)
     if parsed is None:
@@ -62,7 +65,7 @@ def read_header(path: Path, dialect: Dialect) -> Header:
         _decode_name(field, number, path)
         for number, field in enumerate(fields, start=1)
     ]
-    _refuse_duplicates(names, path)
+    _refuse_duplicates(names, path, dialect)
     return Header(tuple(names), text, end, data.count(b"\n", 0, end))
 
 
@@ -99,20 +102,20 @@ def _decode_name(field: bytes, number: int, path: Path) -> str:
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}, line 1: column {number} has byte 0x{field[error.start]:02x}, "
-            "which the encoding does not know. Perhaps set data.table.encoding=latin-1."
+            "which the encoding does not know. Check that this is a text file; if it "
+            "is, perhaps set data.table.encoding=latin-1."
         ) from error
     # pandas writes its index under an empty name.
     return name or f"column_{number}"
 
 
-def _refuse_duplicates(names: Sequence[str], path: Path) -> None:
+def _refuse_duplicates(names: Sequence[str], path: Path, dialect: Dialect) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(
             f"{path}, line 1: column names must differ, but "
             f"{', '.join(map(repr, twice))} "
-            "stands there more than once. Rename one. If the file has no header line, "
-            "set data.table.column_names."
+            f"stands there more than once. Rename one. {_hint_at_header(dialect)}"
         )
 
 
@@ -140,11 +143,20 @@ def missing_columns(
     found: Sequence[str],
     *,
     file: str,
+    keys: Mapping[str, str] | None = None,
     header: str | None = None,
     dialect: Dialect | None = None,
 ) -> DataError:
-    """Describe columns that are needed and not there: the likely cause first."""
-    wanted = ", ".join(map(repr, missing))
+    """Describe columns that are needed and not there: the likely cause first.
+
+    ``keys`` are the settings that name columns.
+    """
+    keys = keys or {}
+    wanted = ", ".join(
+        f"{name!r} ({keys[name]})" if name in keys else repr(name)
+        for name in missing[:_MOST_NAMED]
+    )
+    wanted += ", ..." if len(missing) > _MOST_NAMED else ""
     columns = "the column" if len(missing) == 1 else "the columns"
     message = f"{file} must have {columns} {wanted}, but it has not."
     if header is not None and dialect is not None:
@@ -153,20 +165,26 @@ def missing_columns(
             return DataError(
                 f"{message} Its header separates columns by {other}, not by "
                 f"{delimiter_name(dialect.separator)}: set "
-                f"data.table.separator={other}."
+                f"{dialect.section}separator={other}."
             )
     hints = [
         f"{name!r} may be {near[0]!r}"
-        for name in missing
+        for name in missing[:_MOST_NAMED]
         if (near := difflib.get_close_matches(name, found, n=1, cutoff=0.6))
     ]
     listed = ", ".join(found[:40]) + (", ..." if len(found) > 40 else "")
     parts = [message, f"Columns found: {listed}."]
     if hints:
         parts.append(f"Perhaps {'; '.join(hints)}.")
-    elif header is not None:
-        parts.append("If the file has no header line, set data.table.column_names.")
+    elif dialect is not None:
+        parts.append(_hint_at_header(dialect))
     return DataError(" ".join(parts))
+
+
+def _hint_at_header(dialect: Dialect) -> str:
+    section = dialect.section
+    way = f"set {section}column_names" if section else "write one first"
+    return f"If the file has no header line, {way}."
 
 
 def _better_separator(

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from dlrm.config.data import BadRows, DataConfig, MovielensSource
 from dlrm.config.errors import DataError
-from dlrm.data.sources.chunk import BadRow, Chunk
+from dlrm.data.sources.chunk import MEND_OR_SKIP, BadRow, Chunk
 from dlrm.data.sources.delimited import read_delimited
 from dlrm.data.sources.files import file_identity, resolve_files
 from dlrm.data.sources.movielens_layout import RATING_COLUMNS, Layout, find_layout
@@ -104,10 +104,16 @@ class MovielensRatings:
             "user_id": table["user_id"],
             "movie_id": table["movie_id"],
         }
-        for side, key in ((users, "user_id"), (movies, "movie_id")):
-            if side is not None:
+        sides = (
+            (users, "user_id", self._layout.users),
+            (movies, "movie_id", self._layout.movies),
+        )
+        for side, key, path in sides:
+            if side is not None and path is not None:
                 place = pc.index_in(table[key], value_set=side[key])
-                _note(faults, pc.is_null(place), f"names a {key} that has no row")
+                for row in np.flatnonzero(pc.is_null(place).to_numpy()).tolist():
+                    came = table[key][row].as_py()
+                    faults[row] = f"has {key} {came!r}, which has no row in {path.name}"
                 for name in side.column_names[1:]:
                     columns[name] = side[name].take(place)
         columns["timestamp"] = time
@@ -121,8 +127,8 @@ class MovielensRatings:
         )
         if bad and self._data.bad_rows is BadRows.error:
             raise DataError(
-                f"{chunk.file}, line {bad[0].row}: the row {bad[0].reason}. Mend "
-                "the line, or set data.bad_rows=skip to leave such rows out."
+                f"{chunk.file}, line {bad[0].row}: the row {bad[0].reason}. "
+                f"{MEND_OR_SKIP}"
             )
         keep = np.ones(table.num_rows, dtype=bool)
         keep[list(faults)] = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dlrm.config.data import DataConfig, Split
 
@@ -14,6 +15,8 @@ class NeededColumns:
     required: tuple[str, ...]
     optional: tuple[str, ...]
     """Read where they exist."""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """The setting that names each column."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -31,18 +34,37 @@ def needed_columns(data: DataConfig, *, with_labels: bool) -> NeededColumns:
     Rows that are only to be scored (``with_labels`` false) need their features and
     their id; label, weight, group, time and kept columns are read where they exist.
     """
-    dense = data.dense_features.items()
-    features = [feature.column or name for name, feature in dense]
-    for name, sparse in data.sparse_features.items():
-        features.append(sparse.column or name)
-        features.append(sparse.weight_column or "")
+    label, row_id = [("data.label", data.label)], [("data.id_column", data.id_column)]
+    about, features = _about_rows(data), _of_features(data)
+    if with_labels:
+        first, last = [*label, *row_id, *about, *features], []
+    else:
+        first, last = [*row_id, *features], [*label, *about]
+    required = dict.fromkeys(column for _, column in first if column)
+    optional = dict.fromkeys(column for _, column in last if column)
+    keys = {column: key for key, column in reversed([*first, *last]) if column}
+    return NeededColumns(
+        tuple(required), tuple(name for name in optional if name not in required), keys
+    )
+
+
+def _about_rows(data: DataConfig) -> list[tuple[str, str | None]]:
     split_column = data.split_column if data.split is Split.column else None
-    about = [data.group_column, data.time_column, data.weight_column, split_column]
-    about += data.keep or []
-    first, last = (about, []) if with_labels else ([], about)
-    label = [data.label]
-    required = [*(label if with_labels else []), data.id_column, *first, *features]
-    kept = dict.fromkeys(name for name in required if name)
-    others = dict.fromkeys([] if with_labels else label)
-    others.update(dict.fromkeys(name for name in last if name and name not in kept))
-    return NeededColumns(tuple(kept), tuple(others))
+    return [
+        ("data.group_column", data.group_column),
+        ("data.time_column", data.time_column),
+        ("data.weight_column", data.weight_column),
+        ("data.split_column", split_column),
+        *(("data.keep", column) for column in data.keep or []),
+    ]
+
+
+def _of_features(data: DataConfig) -> list[tuple[str, str | None]]:
+    found: list[tuple[str, str | None]] = []
+    for name, dense in data.dense_features.items():
+        found.append((f"data.dense_features.{name}.column", dense.column or name))
+    for name, sparse in data.sparse_features.items():
+        key = f"data.sparse_features.{name}"
+        found.append((f"{key}.column", sparse.column or name))
+        found.append((f"{key}.weight_column", sparse.weight_column))
+    return found

@@ -49,8 +49,9 @@ def _open(path: Path) -> pq.ParquetFile:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
+    reason = str(error).rstrip(".")
     return DataError(
-        f"{path} must be a whole Parquet file, but reading it fails: {error}. Copy or "
+        f"{path} must be a whole Parquet file, but reading it fails: {reason}. Copy or "
         "write it again."
     )
 
@@ -61,7 +62,8 @@ def _check_columns(
     required = needed.required if needed is not None else ()
     missing = [name for name in required if name not in names[0]]
     if missing:
-        raise missing_columns(missing, names[0], file=str(files[0]))
+        keys = needed.keys if needed is not None else None
+        raise missing_columns(missing, names[0], file=str(files[0]), keys=keys)
     for path, found in zip(files, names, strict=True):
         check_same_columns(path, found, files[0], names[0])
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlrm.config.data import DataConfig, Split, TableSource
+from dlrm.config.data import SPLITS, DataConfig, Split, TableSource
 from dlrm.config.delimiters import delimiter_text
 from dlrm.config.errors import ConfigError, DataError
 from dlrm.data.sources.chunk import Chunk
@@ -22,8 +22,6 @@ from dlrm.data.sources.files import (
 )
 from dlrm.data.sources.needed import needed_columns
 from dlrm.data.sources.parquet import read_parquet
-
-_SPLITS = ("train", "valid", "test")
 
 
 class TableFiles:
@@ -59,6 +57,7 @@ class TableFiles:
             table_dialect(self._data.table or TableSource()),
             columns=self._needed.required,
             optional=self._needed.optional,
+            keys=self._needed.keys,
             bad_rows=self._data.bad_rows,
             splits=self._splits,
         )
@@ -109,32 +108,23 @@ def _files_by_split(data: DataConfig) -> dict[Path, str]:
             raise missing_file(folder, key="data.source")
         raise ConfigError(
             "data.source must be the folder of data.files where data.split=files, but "
-            f"it is the file {folder}."
+            f"it is the file {folder}. Name its folder, or set data.source=null where "
+            "data.files has whole paths."
         )
     splits: dict[Path, str] = {}
     for split, names in data.files.items():
-        if split not in _SPLITS:
-            raise ConfigError(
-                f"data.files must list files of {', '.join(_SPLITS)}, but it "
-                f"has {split!r}."
-            )
         for name in names:
             source = name if folder is None else str(folder / name)
             for path in resolve_files(source, key=f"data.files.{split}"):
-                if path in splits:
+                if splits.setdefault(path, split) != split:
                     raise ConfigError(
-                        f"data.files must list each file once, but {path} stands under "
-                        f"{splits[path]} and {split}."
+                        f"data.files must list each file under one split, but {path} "
+                        f"stands under {splits[path]} and {split}. Leave one out."
                     )
-                splits[path] = split
-    if "train" not in splits.values():
-        raise ConfigError(
-            "data.files.train must list the training files, but it is not set."
-        )
     return dict(sorted(splits.items(), key=lambda item: _split_order(*item)))
 
 
 def _split_order(
     path: Path, split: str
 ) -> tuple[int, tuple[str, list[tuple[int, int, str]]]]:
-    return _SPLITS.index(split), natural_order(path)
+    return SPLITS.index(split), natural_order(path)

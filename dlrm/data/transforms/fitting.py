@@ -11,10 +11,10 @@ from dlrm.config.data import DataConfig
 from dlrm.config.errors import DataError
 from dlrm.config.features import Encoding, SparseFeature
 from dlrm.config.schema import FeatureSchema, FittedDense, FittedSparse
+from dlrm.config.tables import features_by_table
 from dlrm.data.transforms.dense_columns import Moments, before_standardizing
 from dlrm.data.transforms.fitted import FittedTransforms, flat_texts
 from dlrm.data.transforms.quantiles import QuantileSample
-from dlrm.data.transforms.shared_tables import features_by_table
 from dlrm.data.transforms.vocabulary import ValueCounter, Vocabulary
 
 MAX_LISTED_VALUES = 1_000
@@ -47,11 +47,7 @@ class TransformFitter:
     """Fits dense statistics, bucket boundaries and vocabularies."""
 
     def __init__(self, data: DataConfig) -> None:
-        """Start with nothing seen.
-
-        Raises:
-            ConfigError: Features that share a table disagree about it.
-        """
+        """Start with nothing seen."""
         self._data = data
         self._tables = features_by_table(data.sparse_features)
         self._moments = {name: Moments() for name in data.dense_features}

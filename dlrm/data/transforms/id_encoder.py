@@ -55,17 +55,18 @@ class IdEncoder:
         """Describe an id that ``encode`` refused."""
         name, size = self.fitted.name, self.fitted.num_embeddings
         key = f"data.sparse_features.{name}"
+        came = repr(text) if text else "no value"
         message = (
-            f"Feature {name!r} of table {self.fitted.table!r} got {text!r} in {where}"
+            f"Feature {name!r} of table {self.fitted.table!r} got {came} in {where}"
         )
         if self.vocabulary is not None:
             return (
-                f"{message}, but the vocabulary holds {size - 1:,} other values. Set "
-                f"{key}.out_of_range=oov to send unknown values to the shared row."
+                f"{message}, but the vocabulary holds {size - 1:,} other values. Train "
+                f"with {key}.out_of_range=oov to send unknown values to the shared row."
             )
         return (
-            f"{message}, but the table has rows 0 to {size - 1}. Set "
-            f"{key}.out_of_range=oov to send such ids to row 0, or raise "
+            f"{message}, but the table has rows 0 to {size - 1}. Train with "
+            f"{key}.out_of_range=oov to send such ids to row 0, or with a higher "
             f"{key}.num_embeddings."
         )
 

@@ -207,7 +207,9 @@ def test_a_damaged_dataset_is_prepared_anew(data, capsys):
     shard.write_bytes(whole[:-4])
     assert prepare_source(data, source()) == folder
     assert shard.read_bytes() == whole
-    assert "rows.bin" in capsys.readouterr().err
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"Preparing anew: {shard} must be {len(whole)} bytes")
+    assert "Delete the folder" not in said
     assert names_in(data) == [folder.name]
 
 
@@ -299,6 +301,22 @@ def test_skipped_rows_are_counted_and_written_to_the_quarantine(data):
     assert "2 bad rows" in describe_dataset(folder)
 
 
+def test_left_out_rows_are_told_where_they_are_listed(data, capsys):
+    data.bad_rows = BadRows.skip
+    columns = {**raw_columns(), "price": ["cheap", *["1"] * (NUM_ROWS - 1)]}
+    folder = prepare_source(data, ListSource([chunk(columns)]))
+    listed = folder / QUARANTINE_FILE
+    assert f"Left out 1 bad row: {listed} lists them." in capsys.readouterr().err
+
+
+def test_rows_that_are_all_left_out_are_refused_with_the_first_one_s_fault(data):
+    data.bad_rows = BadRows.skip
+    columns = {**raw_columns(), "label": ["yes"] * NUM_ROWS}
+    with pytest.raises(DataError, match=r"all 60\. clicks\.csv, line 2: .*'yes'"):
+        prepare_source(data, ListSource([chunk(columns)]))
+    assert names_in(data) == []
+
+
 def test_without_bad_rows_there_is_no_quarantine(data):
     assert not (prepare_source(data, source()) / QUARANTINE_FILE).exists()
 
@@ -315,6 +333,22 @@ def test_a_bad_row_stops_the_preparation_and_leaves_nothing(data):
 def test_a_constant_training_label_is_refused(data, label):
     columns = {**raw_columns(), "label": [label] * NUM_ROWS}
     with pytest.raises(DataError, match=f"'label'.*is {label} in all of them"):
+        prepare_source(data, ListSource([chunk(columns)]))
+
+
+def test_training_rows_without_any_weight_are_refused(data):
+    data.weight_column = "w"
+    columns = {**raw_columns(), "w": [0.0] * NUM_ROWS}
+    with pytest.raises(DataError, match=r"'w' \(data\.weight_column\) is 0 in all"):
+        prepare_source(data, ListSource([chunk(columns)]))
+    assert names_in(data) == []
+
+
+def test_clicks_without_weight_are_no_clicks(data):
+    data.weight_column = "w"
+    columns = raw_columns()
+    columns["w"] = [0.0 if label else 1.0 for label in columns["label"]]
+    with pytest.raises(DataError, match="'label'.*is 0 in all that have weight"):
         prepare_source(data, ListSource([chunk(columns)]))
 
 

@@ -112,6 +112,14 @@ def test_leave_last_tests_on_each_groups_newest_rows(n):
     assert leave_last_split(groups, None, n).tolist() == in_file_order
 
 
+def test_a_split_without_rows_names_the_setting_that_sizes_it():
+    data = config(split=Split.leave_last, group_column="user", leave_last=9)
+    keys = SplitKeys(data)
+    keys.add(typed(data, {"label": [0, 1], "user": ["a", "b"]}), None)
+    with pytest.raises(DataError, match=r"change data\.split or data\.leave_last"):
+        keys.assign()
+
+
 def test_leave_last_goes_by_group_and_time_columns_over_chunks():
     data = config(split=Split.leave_last, group_column="user", time_column="t")
     codes = deal(

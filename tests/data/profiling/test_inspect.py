@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 
 import numpy as np
@@ -129,6 +130,27 @@ def test_delimited_tags_are_found(mark):
 )
 def test_parts_decimals_words_and_ends_are_no_tags(choose):
     assert find_delimiter(draws(choose)) is None
+
+
+def test_decimal_commas_are_named_and_not_taken_for_categories():
+    values = draws(lambda draw, row: f"{draw.random():.2f}".replace(".", ","))
+    role, _, reason = guess(values)
+    assert role is Role.ignored
+    assert reason == "numbers with a decimal comma: write them with a point"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [json.dumps, str, lambda ids: str(tuple(ids))],
+    ids=["json", "list", "tuple"],
+)
+def test_lists_in_brackets_are_found_with_their_ids(write):
+    ids = ["red", "green", "dark blue"]
+    values = draws(lambda draw, row: write(draw.sample(ids, row % 4)))
+    role, settings, reason = guess(values)
+    assert (role, settings["delimiter"]) == (Role.sparse, "brackets")
+    assert reason == "lists in brackets"
+    assert inspect({"x": values}).columns["x"].num_distinct == 3
 
 
 def test_tags_are_counted_over_all_rows_not_whole_texts():

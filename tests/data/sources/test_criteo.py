@@ -83,6 +83,14 @@ def test_files_that_are_no_days_cannot_be_split_by_day(tmp_path):
         open_source(config(tmp_path, days=True, split=Split.source))
 
 
+def test_a_single_day_leaves_nothing_to_hold_out(tmp_path):
+    (tmp_path / "day_3").write_text(line(0) + line(1))
+    with pytest.raises(DataError, match="two days or more .* there is only .*day_3"):
+        open_source(config(tmp_path, days=True, split=Split.source))
+    scored = config(tmp_path, days=True, split=Split.source)
+    assert len(list(open_source(scored, with_labels=False).chunks())) == 1
+
+
 def test_bags_begin_with_the_row_s_own_id_and_an_id_keeps_its_companions():
     bags = to_bags(pa.chunked_array([["a", None], ["b", "a"]]), size=3, seed=5)
     assert bags.to_pylist() == [

@@ -221,8 +221,8 @@ def test_skipped_rows_are_kept_with_their_text_and_the_rest_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "rows.csv must begin with column names or data"),
-        ("\n1,2\n", "rows.csv must begin with column names or data"),
+        ("", "rows.csv must begin with column names or data, but the file is empty"),
+        ("\n1,2\n", "rows.csv must begin with .*, but its first line is empty"),
         ("a,b,a\n", "line 1: column names must differ, but 'a' stands there more"),
         ('"a,b\n1,2\n', "line 1: a quote is opened and never closed"),
         (
@@ -315,6 +315,17 @@ def test_a_missing_column_is_explained(tmp_path):
         read(path, semicolon, columns=["clicked"])
     with pytest.raises(DataError, match=r"set data\.table\.separator=semicolon"):
         read(path, columns=["clickd", "user"])
+
+
+def test_missing_columns_are_named_with_their_settings(tmp_path):
+    path = write(tmp_path, "a,b\n1,2\n")
+    keys = {"c": "data.label", "d": "data.dense_features.d.column"}
+    with pytest.raises(DataError) as refused:
+        read(path, columns=["c", "d", "a"], keys=keys)
+    assert "'c' (data.label), 'd' (data.dense_features.d.column)" in str(refused.value)
+    many = [f"c{number}" for number in range(40)]
+    with pytest.raises(DataError, match=r"'c5', \.\.\., but it has not"):
+        read(path, columns=many)
 
 
 def test_given_names_stand_for_a_header_and_must_not_be_repeated_in_the_file(tmp_path):

@@ -102,8 +102,14 @@ def test_the_csv_layout_has_no_users_and_marks_missing_genres(tmp_path):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("9::1::5::1", "line 4: the row names a user_id that has no row"),
-        ("7::3::5::1", "line 4: the row names a movie_id that has no row"),
+        (
+            "9::1::5::1",
+            "line 4: the row has user_id '9', which has no row in users.dat",
+        ),
+        (
+            "7::3::5::1",
+            "line 4: the row has movie_id '3', which has no row in movies.dat",
+        ),
         ("7::1::good::1", "line 4: the row must have a rating that is a number"),
         ("7::1::5::noon", "line 4: the row must have a timestamp that is a number"),
         ("7::1::5", "line 4: the row has 3 columns where 4 must stand"),

@@ -45,7 +45,7 @@ def test_only_named_columns_are_read(tmp_path):
 def test_rows_to_be_scored_need_no_label(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("shop.name,price\na,1\n")
-    with pytest.raises(DataError, match="must have the column 'clicked'"):
+    with pytest.raises(DataError, match=r"the column 'clicked' \(data\.label\)"):
         list(open_source(config(path)).chunks())
     scored = open_source(config(path), with_labels=False)
     assert rows(scored) == {"price": ["1"], "shop.name": ["a"]}
@@ -109,9 +109,11 @@ def test_files_are_dealt_to_splits_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"train": ["a.csv"], "dev": ["b.csv"]}, "but it has 'dev'"),
         ({"train": ["a.csv"], "test": ["a.csv"]}, "a.csv stands under train and test"),
-        ({"test": ["a.csv"]}, "data.files.train must list the training files"),
+        (
+            {"train": ["a.csv"], "test": ["*.csv"]},
+            "a.csv stands under train and test. Leave one out",
+        ),
     ],
 )
 def test_files_at_odds_are_refused(tmp_path, files, message):
@@ -119,6 +121,14 @@ def test_files_at_odds_are_refused(tmp_path, files, message):
         (tmp_path / f"{name}.csv").write_text("clicked,price,shop.name\n1,2,x\n")
     with pytest.raises(ConfigError, match=message):
         open_source(config(tmp_path, split=Split.files, files=files))
+
+
+def test_a_file_named_twice_is_read_once(tmp_path):
+    (tmp_path / "a.csv").write_text("clicked,price,shop.name\n1,2,x\n")
+    twice = config(
+        tmp_path, split=Split.files, files={"train": ["a.csv", "a.csv", "*.csv"]}
+    )
+    assert rows(open_source(twice))["price"] == ["2"]
 
 
 def test_frames_come_as_they_are_with_missing_values_null():
@@ -138,10 +148,13 @@ def test_frames_come_as_they_are_with_missing_values_null():
 
 def test_frames_by_split_and_their_mistakes():
     frame = pd.DataFrame({"clicked": [0], "price": [1.0], "shop.name": ["a"]})
-    chunks = list(open_source(config(), {"train": frame, "test": frame}).chunks())
+    by_split = config(split=Split.source)
+    chunks = list(open_source(by_split, {"train": frame, "test": frame}).chunks())
     assert [chunk.split for chunk in chunks] == ["train", "test"]
     with pytest.raises(DataError, match="one is for 'dev'"):
-        open_source(config(), {"dev": frame})
+        open_source(by_split, {"dev": frame})
+    with pytest.raises(ConfigError, match=r"data\.split must be source .* is random"):
+        open_source(config(), {"train": frame, "test": frame})
     with pytest.raises(DataError, match="Perhaps 'price' may be 'prize'"):
         open_source(config(), frame.rename(columns={"price": "prize"}))
     mixed = pd.concat([frame, frame]).assign(price=["1", 2])

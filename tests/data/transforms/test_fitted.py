@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dlrm.config.errors import ConfigError, DataError
+from dlrm.config.errors import DataError
 from dlrm.config.features import (
     DenseFeature,
     Encoding,
@@ -222,27 +222,6 @@ def test_features_that_share_a_table_share_one_vocabulary():
     assert rows.one_hot[:, 0].tolist() == [2, 3]
     assert rows.bag_values.tolist() == [1, 2, 2, 1, 1, 1]
     assert [f.num_embeddings for f in transforms.schema.sparse] == [4, 4]
-
-
-def test_features_that_share_a_table_must_agree_about_it():
-    sharing = {
-        "a": SparseFeature(table="t", min_frequency=2),
-        "b": SparseFeature(table="t", min_frequency=3),
-    }
-    with pytest.raises(ConfigError, match=r"features\.b\.min_frequency.*'a', 2.*is 3"):
-        TransformFitter(config(sparse=sharing))
-
-
-def test_a_table_of_more_rows_than_ids_can_name_is_refused():
-    large = SparseFeature(encoding=Encoding.hash, num_embeddings=2**31)
-    with pytest.raises(ConfigError, match="at most 2147483647"):
-        TransformFitter(config(sparse={"x": large}))
-
-
-def test_texts_cannot_be_clamped():
-    clamped = SparseFeature(out_of_range=OutOfRange.clamp)
-    with pytest.raises(ConfigError, match=r"features\.x\.out_of_range.*it is clamp"):
-        TransformFitter(config(sparse={"x": clamped}))
 
 
 def test_bags_lie_row_by_row_in_schema_order_with_their_weights():

@@ -1,0 +1,35 @@
+"""Features may share a table where they agree on its rows, widths and pooling."""
+
+import pytest
+
+from dlrm.config.errors import ConfigError
+from dlrm.config.features import Pooling, SparseFeature
+from dlrm.config.tables import check_table_widths, check_tables, features_by_table
+
+
+def test_features_are_grouped_by_table_in_the_order_of_their_first():
+    features = {
+        "a": SparseFeature(table="t"),
+        "b": SparseFeature(),
+        "t": SparseFeature(),
+    }
+    grouped = features_by_table(features)
+    assert [(table, list(users)) for table, users in grouped.items()] == [
+        ("t", ["a", "t"]),
+        ("b", ["b"]),
+    ]
+
+
+def test_a_feature_of_one_id_shares_the_table_of_a_mean():
+    bag = SparseFeature(table="t", multi_hot=True, pooling=Pooling.mean)
+    check_tables({"bag": bag, "one": SparseFeature(table="t")})
+
+
+def test_the_model_s_width_counts_where_a_feature_has_none():
+    features = {
+        "a": SparseFeature(table="t"),
+        "b": SparseFeature(table="t", embedding_dim=8),
+    }
+    check_table_widths(features, 8)
+    with pytest.raises(ConfigError, match=r"b\.embedding_dim must be that of 'a', 16"):
+        check_table_widths(features, 16)
