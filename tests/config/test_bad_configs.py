@@ -185,10 +185,6 @@ BAD_CONFIGS = {
         [*SHARED, "data.sparse_features.b={multi_hot: true, weight_column: w}"],
         ["data.sparse_features.a.weight_column must be set", "'b'", "table 't'"],
     ),
-    "no features": (
-        [*TABLE, "data.dense_features={}", "data.sparse_features={}"],
-        ["data.dense_features or data.sparse_features must name a feature"],
-    ),
     "a feature with a dot": (
         ["data.sparse_features={a.b: {}}"],
         ["data.sparse_features.a.b must be a name without dots", "'a.b'"],

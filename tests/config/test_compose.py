@@ -190,6 +190,10 @@ def test_an_experiment_of_the_users_own_overrides_presets(own_presets: Path):
         ),
         ("name: [x\n", ["data/mine"]),
         ("name: x\nname: y\n", ["conf/data/mine.yaml", "duplicate key name"]),
+        (
+            "name: x\nformat: table\n",
+            ["data.dense_features or data.sparse_features must name a feature"],
+        ),
         ("- a\n- b\n", ["conf/data/mine.yaml must hold settings", "['a', 'b']"]),
         (
             "name: x\nformat: table\nsparse_features: [a, b]\n",
@@ -269,7 +273,7 @@ def test_a_saved_config_is_data_and_resolves_nothing(tmp_path: Path):
     ("text", "fragment"),
     [
         ("a: [", "must be YAML"),
-        ("- 1", "must hold sections"),
+        ("- 1", "must hold settings"),
         ("trainer: {sede: 1}", "trainer.sede"),
         ("model: {name: dlrm}", "data"),
     ],
