@@ -18,6 +18,7 @@ from dlrm.checkpoint import (
 )
 from dlrm.config.errors import ConfigError, RunError, TrainingError
 from dlrm.config.progress import Progress
+from dlrm.config.trainer import Monitor
 from dlrm.data.batch import Batch
 from dlrm.data.loading.loader import BatchLoader
 from dlrm.data.loading.order import RowOrder
@@ -80,15 +81,29 @@ class Trainer:
         if config.max_steps is not None:
             self.num_steps = min(self.num_steps, config.max_steps)
         self.stopping = EarlyStopping(config.monitor, config.early_stopping_patience)
-        if config.early_stopping_patience is not None and self.valid_rows is None:
-            raise ConfigError(
-                "trainer.early_stopping_patience needs a validation split, but the "
-                "data has none. Leave it out, or give data.split_fractions a second "
-                "share."
-            )
+        self._check_validation()
         self.step = 0
         """Steps taken so far; with the schedule and row order functions of it alone."""
         self._window = _Window()
+
+    def _check_validation(self) -> None:
+        """Refuse now what the first evaluation, hours away perhaps, would refuse."""
+        if self.valid_rows is None:
+            if self.config.early_stopping_patience is not None:
+                raise ConfigError(
+                    "trainer.early_stopping_patience needs a validation split, but the "
+                    "data has none. Leave it out, or give data.split_fractions a "
+                    "second share."
+                )
+            return
+        prior = self.dataset.schema.splits["valid"].prior
+        monitor = self.config.monitor
+        if prior in (0.0, 1.0) and monitor is not Monitor.log_loss:
+            raise ConfigError(
+                f"trainer.monitor={monitor.value} needs a validation split with clicks "
+                f"and other rows, but {prior:.0%} of its rows are clicks. Enlarge it "
+                f"(data.split_fractions), or set trainer.monitor=log_loss."
+            )
 
     def describe(self) -> str:
         """Return the lines printed before the first step."""
@@ -97,7 +112,8 @@ class Trainer:
         dense = sum(parameter.numel() for parameter in self.dense_parameters)
         splits = self.dataset.schema.splits
         sizes = ", ".join(f"{name} {s.num_rows:,}" for name, s in splits.items())
-        place = f"{self.device.type}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        place = f"{self.device.type}, {threads} thread{'s' if threads > 1 else ''}"
         return (
             f"data    {self.dataset.folder} ({sizes} rows)\n"
             f"model   {self.run.config.model['name']}: {len(tables)} tables with "

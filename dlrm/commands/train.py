@@ -104,6 +104,10 @@ def train(
     config = compose(list(overrides))
     files = [Path(file) for file in code]
     import_code(files)
+
+    from dlrm.data.sources import open_source
+
+    open_source(config.data, frame)  # Missing files are named before torch is loaded.
     _check_before_preparing(config)
 
     from dlrm.data.preparation.prepare import prepare_dataset

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from dlrm.config.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessContext:
@@ -16,9 +18,23 @@ class ProcessContext:
 
     @classmethod
     def from_environment(cls) -> ProcessContext:
-        """Read RANK, LOCAL_RANK and WORLD_SIZE; one process where they are not set."""
+        """Read RANK, LOCAL_RANK and WORLD_SIZE; one process where they are not set.
+
+        Raises:
+            ConfigError: One of them is no whole number.
+        """
         return cls(
-            rank=int(os.environ.get("RANK", "0")),
-            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
-            world_size=int(os.environ.get("WORLD_SIZE", "1")),
+            rank=_number("RANK", default=0),
+            local_rank=_number("LOCAL_RANK", default=0),
+            world_size=_number("WORLD_SIZE", default=1),
         )
+
+
+def _number(name: str, *, default: int) -> int:
+    text = os.environ.get(name, "")
+    if text and not text.isdigit():
+        raise ConfigError(
+            f"The environment variable {name} must be a whole number, but it is "
+            f"'{text}'. Launchers such as torchrun set it; unset it without one."
+        )
+    return int(text) if text else default

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dlrm.commands.evaluate import evaluate
 from dlrm.commands.train import resume, train
 from dlrm.config.compose import load_config
+from dlrm.config.data import DataConfig, SourceFormat, Split
 from dlrm.config.errors import ConfigError, InstallationError, RunError
-from dlrm.run import Run, open_run
-from tests.runs import digest, tiny_overrides
+from dlrm.config.features import DenseFeature, SparseFeature
+from dlrm.data.preparation.prepare import prepare_dataset
+from dlrm.data.storage.dataset import Dataset
+from dlrm.run import Run, create_run, open_run
+from dlrm.trainer import Trainer
+from tests.runs import digest, tiny_config, tiny_overrides
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,39 @@ def test_early_stopping_without_a_validation_split_is_refused(tmp_path: Path):
     )  # fmt: skip
     with pytest.raises(ConfigError, match="early_stopping_patience needs a validation"):
         train(*overrides)
+
+
+def test_a_validation_split_of_one_class_is_refused_before_the_first_step(
+    tmp_path: Path,
+):
+    frame = pd.DataFrame({"label": [0, 1] * 20, "x": range(40), "c": list("ab") * 20})
+    frames = {"train": frame, "valid": frame[frame.label == 0]}
+    data = DataConfig(
+        name="mine",
+        format=SourceFormat.table,
+        prepared=str(tmp_path),
+        split=Split.source,
+        dense_features={"x": DenseFeature()},
+        sparse_features={"c": SparseFeature()},
+    )
+    config = dataclasses.replace(tiny_config(tmp_path), data=data)
+    folder = prepare_dataset(data, frame=frames)
+    run = create_run(config, dataset=folder, code=[])
+    with pytest.raises(ConfigError, match="auc needs.*0% of its rows.*log_loss"):
+        Trainer(run, Dataset.open(folder), report=lambda line: None)
+
+
+def test_a_missing_source_is_named_before_torch_is_imported(tmp_path: Path):
+    code = (
+        "import sys; from dlrm.commands.main import main; "
+        "status = main(['train', 'data=criteo_kaggle', 'data.source=nowhere.txt']); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "nowhere.txt" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["test.csv", "valid.csv", ".x.csv"])
