@@ -8,7 +8,6 @@ its checksum. It is written aside, flushed to disk and renamed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import urllib.parse
 import zlib
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import RunError
 from dlrm.embeddings.state import TableState, table_states
 
@@ -64,12 +64,12 @@ def save_checkpoint(
         }
         (aside / STATE_FILE).write_text(json.dumps(content, indent=2) + "\n")
         for path in _files(aside):
-            _flush(path)
-        _flush(aside)
+            flush_to_disk(path)
+        flush_to_disk(aside)
         if final.exists():
             _remove(final)
         aside.rename(final)
-        _flush(root)
+        flush_to_disk(root)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -130,7 +130,7 @@ def mark_best(root: Path, *, step: int, metric: str, value: float) -> None:
     content = {"checkpoint": f"step_{step:09d}", "step": step, metric: value}
     aside = root / f".{BEST_FILE}"
     aside.write_text(json.dumps(content) + "\n")
-    _flush(aside)
+    flush_to_disk(aside)
     aside.replace(root / BEST_FILE)
 
 
@@ -282,14 +282,6 @@ def _checksum(path: Path) -> str:
         while block := file.read(2**20):
             value = zlib.crc32(block, value)
     return f"crc32:{value:08x}"
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _damaged(folder: Path, name: str) -> RunError:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import RunError
 
 _AT_FDCWD = -100
@@ -48,11 +49,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 def _flush(folder: Path) -> None:
     for path in (*folder.iterdir(), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush_to_disk(path)
 
 
 def _exchange(first: Path, second: Path) -> None:

@@ -6,7 +6,6 @@ In memory are split codes (and the keys a split goes by), vocabularies and one c
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from dlrm.config.data import SPLITS, DataConfig
+from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import DataError, DatasetError
 from dlrm.config.progress import Progress
 from dlrm.config.schema import FeatureSchema
@@ -213,9 +213,5 @@ def publish(made: Path, folder: Path) -> None:
     """Move a finished dataset to its place, at once; what is damaged there goes."""
     if folder.exists():
         shutil.rmtree(folder)
-    os.rename(made, folder)
-    descriptor = os.open(folder.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    made.rename(folder)
+    flush_to_disk(folder.parent)

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import DatasetError
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.storage.layout import (
@@ -89,13 +90,13 @@ class ShardWriter:
             for split in list(self._open):
                 self._finish(split)
             for path in self._other_files():
-                _sync(path)
+                flush_to_disk(path)
                 name = path.relative_to(self._folder).as_posix()
                 self._files[name] = FileRecord(path.stat().st_size, crc32_of(path))
             Manifest(splits=self._splits, files=self._files).save(self._folder)
             for path in (self._folder, *self._folder.rglob("*")):
                 if path.is_dir():
-                    _sync(path)
+                    flush_to_disk(path)
         except OSError as error:
             raise _disk_error(self._folder, error) from error
 
@@ -215,7 +216,7 @@ class _Shard:
     def finish(self) -> dict[Path, FileRecord]:
         self._flush_side()
         self.side.close()
-        _sync(self.side_path)
+        flush_to_disk(self.side_path)
         records = {checked.path: checked.finish() for checked in self.files.values()}
         side_size = self.side_path.stat().st_size
         records[self.side_path] = FileRecord(side_size, crc32_of(self.side_path))
@@ -230,14 +231,6 @@ class _Shard:
         if self.waiting:
             self.side.write_table(pa.concat_tables(self.waiting))
             self.waiting.clear()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_error(folder: Path, error: OSError) -> DatasetError:
