@@ -132,9 +132,9 @@ def open_run(folder: Path) -> Run:
 
 
 def model_schema(config: Config, schema: FeatureSchema) -> FeatureSchema:
-    """Return a dataset's schema with the config's table widths and pooling."""
-    width = model_config(config.model).embedding_dim
-    return schema.with_model_options(config.data.sparse_features, width)
+    """Return a dataset's schema with the config's widths, pooling, table options."""
+    model = model_config(config.model)
+    return schema.with_model_options(config.data.sparse_features, config.tables, model)
 
 
 def load_model(run: Run, *, checkpoint: Path, device: torch.device) -> nn.Module:

@@ -60,7 +60,7 @@ def score_split(run: Run, dataset: Dataset, *, split: str, checkpoint: Path) -> 
     model, device = _load(run, checkpoint)
     loader = BatchLoader(
         dataset.split(split),
-        dataset.schema,
+        run.schema,
         order=RowOrder(sizes[split], seed=0, shuffle=False, max_rows_in_memory=1),
         global_batch_size=_BATCH_SIZE,
     )

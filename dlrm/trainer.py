@@ -23,7 +23,7 @@ from dlrm.data.batch import Batch
 from dlrm.data.loading.loader import BatchLoader
 from dlrm.data.loading.order import RowOrder
 from dlrm.data.storage.dataset import Dataset
-from dlrm.data.transforms.vocabulary import row_key_hashes
+from dlrm.data.transforms.vocabulary import table_row_keys
 from dlrm.diagnosis import describe_bad_loss
 from dlrm.distributed.device import choose_device
 from dlrm.early_stopping import EarlyStopping
@@ -330,11 +330,10 @@ class Trainer:
         torch.manual_seed(self.config.seed)
         config, schema = model_config(self.run.config.model), self.run.schema
         model = build_model(config, schema)
-        sizes = {name: users[0].num_embeddings for name, users in schema.tables.items()}
         initial = InitialValues(
             seed=self.config.seed,
-            init=config.embedding_init,
-            row_keys=lambda table: row_key_hashes(self.run.folder, table, sizes[table]),
+            init=lambda table: schema.options(table).init or config.embedding_init,
+            row_keys=lambda table: table_row_keys(self.run.folder, schema, table),
         )
         to_local(
             model,
@@ -354,7 +353,7 @@ class Trainer:
         )
         return BatchLoader(
             rows,
-            self.dataset.schema,
+            self.run.schema,
             order=order,
             global_batch_size=self.config.global_batch_size,
             prefetch_batches=self.config.prefetch_batches,

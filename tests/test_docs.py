@@ -21,9 +21,11 @@ from dlrm.config.data import (
     SyntheticSource,
     TableSource,
 )
+from dlrm.config.embedding_init import EmbeddingInit
 from dlrm.config.features import DenseFeature, SparseFeature
 from dlrm.config.keys import all_keys, type_at, without_none
 from dlrm.config.root import Config
+from dlrm.config.table_options import TableOptions
 from dlrm.config.workload import WorkloadConfig
 from dlrm.models import model_config
 
@@ -91,6 +93,8 @@ def default_of(key: str) -> Any:
         "data.table.": TableSource(),
         "data.dense_features.<name>.": DenseFeature(),
         "data.sparse_features.<name>.": SparseFeature(),
+        "tables.<name>.init.": EmbeddingInit(),
+        "tables.<name>.": TableOptions(),
         "data.": DataConfig(name="any", format=SourceFormat.table),
         "workload.": WorkloadConfig(name="any", table_rows=[1], bag_lengths=[1]),
         "": composed(),

@@ -35,10 +35,27 @@ class OutOfRange(Enum):
 
 
 class Pooling(Enum):
-    """How the embeddings of one bag become one vector."""
+    """How the embeddings x of one bag, with weights w, become one vector.
+
+    Weights are 1 where there is no ``weight_column``; an empty bag becomes zeros.
+    """
 
     sum = "sum"
+    """sum(w x)."""
     mean = "mean"
+    """sum(w x) / sum(w)."""
+    max = "max"
+    """The maximum of w x, column by column."""
+    sqrtn = "sqrtn"
+    """sum(w x) / sqrt(sum(w^2))."""
+    attention = "attention"
+    """sum(a x), where the a of a bag sum to 1 and are proportional to
+    w exp(x . q / sqrt(embedding_dim)); q is learned, one a feature, and w >= 0."""
+
+    @property
+    def is_linear(self) -> bool:
+        """Say whether the vector is a sum of the rows with factors of the bag alone."""
+        return self in (Pooling.sum, Pooling.mean, Pooling.sqrtn)
 
 
 class Missing(Enum):

@@ -9,30 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
-from dlrm.config.checks import require
+from dlrm.config.checks import check_rate, check_widths, require
+from dlrm.config.embedding_init import EmbeddingInit
 from dlrm.config.errors import ConfigError
-
-
-class InitName(Enum):
-    """The distribution of initial embedding values."""
-
-    uniform = "uniform"
-    """Uniform in [-scale, scale)."""
-    normal = "normal"
-    """Normal with mean 0 and standard deviation ``scale``."""
-
-
-@dataclass(kw_only=True, slots=True)
-class EmbeddingInit:
-    """Initial embedding values: a function of (seed, table, row key, column)."""
-
-    name: InitName = InitName.uniform
-    scale: float | None = None
-    """For ``uniform``, 1 / sqrt(rows of the table) where not set (Naumov et al. 2019's
-    code); required for ``normal``."""
+from dlrm.config.table_options import TableDtype
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,6 +25,8 @@ class ModelConfig:
     embedding_dim: int = 16
     """Width of every table that sets none of its own."""
     embedding_init: EmbeddingInit = field(default_factory=EmbeddingInit)
+    embedding_dtype: TableDtype = TableDtype.float32
+    """Type of every table that sets none of its own."""
 
     def __post_init__(self) -> None:
         """Check ranges, naming keys as typed.
@@ -53,9 +37,32 @@ class ModelConfig:
         require(
             self.embedding_dim >= 1, "model.embedding_dim", ">= 1", self.embedding_dim
         )
-        init = self.embedding_init
-        known = init.scale is not None or init.name is InitName.uniform
-        require(known, "model.embedding_init.scale", "set for normal", init.scale)
+        self.embedding_init.check("model.embedding_init")
+
+
+@dataclass(kw_only=True, slots=True)
+class DeepModelConfig(ModelConfig):
+    """What every model with a multi-layer perceptron before its logit has."""
+
+    top_mlp: list[int] = field(default_factory=lambda: [128, 64])
+    """Hidden widths; a last layer of 1, the logit, follows."""
+    embedding_dropout: float = 0.0
+    """On the pooled vectors."""
+    dropout: float = 0.0
+    """After each hidden layer of the top MLP."""
+    batch_norm: bool = False
+    """In each hidden layer of the top MLP, before ReLU."""
+
+    def __post_init__(self) -> None:
+        """Check ranges, naming keys as typed.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        ModelConfig.__post_init__(self)
+        check_widths("model.top_mlp", self.top_mlp)
+        check_rate("model.embedding_dropout", self.embedding_dropout)
+        check_rate("model.dropout", self.dropout)
 
 
 @dataclass(frozen=True, slots=True)

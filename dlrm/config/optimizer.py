@@ -56,6 +56,26 @@ class SparseOptimizer:
     """Refused: rows are updated inside backward, before a norm over all tables
     exists."""
 
+    def check(self, key: str) -> None:
+        """Check ranges; ``key`` is this section's key as typed."""
+        require(self.lr > 0, f"{key}.lr", "above 0", self.lr)
+        decay = self.weight_decay
+        require(decay >= 0, f"{key}.weight_decay", ">= 0", decay)
+        clip = self.clip_value
+        require(clip is None or clip > 0, f"{key}.clip_value", "above 0", clip)
+        require(
+            self.clip_norm is None,
+            f"{key}.clip_norm",
+            "unset, because fused tables update rows inside backward, before a global "
+            "norm exists",
+            self.clip_norm,
+            f"Use {key}.clip_value, the elementwise limit of the fused kernels.",
+        )
+        for name in ("beta1", "beta2", "momentum"):
+            rate = getattr(self, name)
+            require(0 <= rate < 1, f"{key}.{name}", "in [0, 1)", rate)
+        require(self.eps >= 0, f"{key}.eps", ">= 0", self.eps)
+
 
 @dataclass(kw_only=True, slots=True)
 class DenseOptimizer:
@@ -100,26 +120,13 @@ class OptimizerConfig:
         Raises:
             ConfigError: A value is out of range.
         """
-        for part in ("sparse", "dense"):
-            section = getattr(self, part)
-            require(section.lr > 0, f"optimizer.{part}.lr", "above 0", section.lr)
-            decay = section.weight_decay
-            require(decay >= 0, f"optimizer.{part}.weight_decay", ">= 0", decay)
-        clip = self.dense.clip_norm
+        self.sparse.check("optimizer.sparse")
+        dense = self.dense
+        require(dense.lr > 0, "optimizer.dense.lr", "above 0", dense.lr)
+        decay = dense.weight_decay
+        require(decay >= 0, "optimizer.dense.weight_decay", ">= 0", decay)
+        clip = dense.clip_norm
         require(clip is None or clip > 0, "optimizer.dense.clip_norm", "above 0", clip)
-        clip = self.sparse.clip_value
-        require(
-            clip is None or clip > 0, "optimizer.sparse.clip_value", "above 0", clip
-        )
-        require(
-            self.sparse.clip_norm is None,
-            "optimizer.sparse.clip_norm",
-            "unset, because fused tables update rows inside backward, before a global "
-            "norm exists",
-            self.sparse.clip_norm,
-            "Use optimizer.sparse.clip_value, the elementwise limit of the fused "
-            "kernels.",
-        )
         warmup = self.schedule.warmup_steps
         require(warmup >= 0, "optimizer.schedule.warmup_steps", ">= 0", warmup)
         steps = self.schedule.decay_steps
@@ -127,10 +134,5 @@ class OptimizerConfig:
         require(sound, "optimizer.schedule.decay_steps", ">= 1", steps)
         power = self.schedule.power
         require(power > 0, "optimizer.schedule.power", "above 0", power)
-        for name in ("beta1", "beta2", "momentum"):
-            rate = getattr(self.sparse, name)
-            require(0 <= rate < 1, f"optimizer.sparse.{name}", "in [0, 1)", rate)
-        eps = self.sparse.eps
-        require(eps >= 0, "optimizer.sparse.eps", ">= 0", eps)
         floor = self.schedule.min_factor
         require(0 <= floor <= 1, "optimizer.schedule.min_factor", "in [0, 1]", floor)

@@ -122,6 +122,8 @@ def parse_override(setting: Setting) -> Override:
 def _require_entry(tree: DictConfig, key: str) -> None:
     """Refuse a setting of an entry, such as a feature, that is not there."""
     parts = key.split(".")
+    if parts[0] == "tables":
+        return  # Every table of the data has options; Config refuses other names.
     for end in range(1, len(parts)):
         parent = ".".join(parts[:end])
         found = without_none(type_at(Config, parent))

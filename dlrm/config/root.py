@@ -7,8 +7,10 @@ from typing import Any
 
 from dlrm.config.data import DataConfig
 from dlrm.config.errors import ConfigError
+from dlrm.config.keys import did_you_mean
 from dlrm.config.optimizer import OptimizerConfig
-from dlrm.config.tables import check_table_widths
+from dlrm.config.table_options import TableOptions
+from dlrm.config.tables import check_table_widths, features_by_table
 from dlrm.config.trainer import TrainerConfig
 from dlrm.config.workload import WorkloadConfig
 
@@ -32,6 +34,9 @@ class Config:
     data: DataConfig
     model: dict[str, Any]
     """Becomes the model's own config class once its file is imported."""
+    tables: dict[str, TableOptions] = field(default_factory=dict)
+    """Options of single embedding tables, by the table's name, which is the feature's
+    where the feature sets none."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
@@ -46,7 +51,8 @@ class Config:
         """Check what no section can check by itself.
 
         Raises:
-            ConfigError: There are no features, or those of one table differ in width.
+            ConfigError: There are no features, those of one table differ in width, or
+                options are of a table that no feature reads.
         """
         if not self.data.dense_features and not self.data.sparse_features:
             raise ConfigError(
@@ -55,3 +61,12 @@ class Config:
             )
         width = self.model.get("embedding_dim")
         check_table_widths(self.data.sparse_features, width)
+        known = list(features_by_table(self.data.sparse_features))
+        for table, options in self.tables.items():
+            if table not in known:
+                raise ConfigError(
+                    f"tables.{table} must be options of a table of the data, but there "
+                    f"is no table '{table}'.{did_you_mean(table, known)} It has: "
+                    f"{', '.join(known) or 'none'}."
+                )
+            options.check(f"tables.{table}")

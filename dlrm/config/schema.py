@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlrm.config.errors import DatasetError
+from dlrm.config.errors import ConfigError, DatasetError
 from dlrm.config.features import (
     DenseFeature,
     Encoding,
@@ -21,8 +21,11 @@ from dlrm.config.features import (
     Pooling,
     SparseFeature,
 )
+from dlrm.config.model import ModelConfig
+from dlrm.config.sections import check_section
+from dlrm.config.table_options import Combine, Pretrained, TableOptions
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SCHEMA_FILE = "schema.json"
 
 
@@ -50,9 +53,12 @@ class FittedSparse:
     feature: SparseFeature
     table: str
     num_embeddings: int
-    """Rows of ``table``, the shared row 0 of a vocabulary included."""
+    """Ids of ``table``, the shared row 0 of a vocabulary included; the table has as
+    many rows unless it is compressed."""
     boundaries: tuple[float, ...] = ()
     """For ``bucketize``: bucket i + 1 holds boundaries[i - 1] <= x < boundaries[i]."""
+    derived_from: str = ""
+    """For a table that a model adds: the data's table whose ids it reads."""
 
     @property
     def weighted(self) -> bool:
@@ -60,9 +66,14 @@ class FittedSparse:
         return self.feature.weight_column is not None
 
     @property
-    def group(self) -> str:
-        """The batch's ``KeyedJaggedTensor`` that holds this feature."""
-        return "weighted" if self.weighted else "pooled"
+    def vocabulary(self) -> str:
+        """The table that the vocabulary is kept under."""
+        return self.derived_from or self.table
+
+    @property
+    def pooling(self) -> Pooling:
+        """How bags are pooled: one id by sum, which every pooling makes of it."""
+        return self.feature.pooling if self.feature.multi_hot else Pooling.sum
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +104,8 @@ class FeatureSchema:
     """Raw columns kept in the side files, in order."""
     fingerprint: str = ""
     """Hash of the raw files and of every setting that shapes the dataset."""
+    table_options: dict[str, TableOptions] = field(default_factory=dict)
+    """By table, of a run's schema; a dataset's has none."""
 
     @property
     def num_dense(self) -> int:
@@ -105,11 +118,36 @@ class FeatureSchema:
 
     @property
     def groups(self) -> dict[str, tuple[FittedSparse, ...]]:
-        """The sparse features of each group that has any, in schema order."""
+        """The sparse features of each group that has any, in schema order.
+
+        A group is one ``KeyedJaggedTensor`` of a batch and one embedding collection:
+        ``pooled``, ``weighted``, or, for tables whose rows are needed one by one, a
+        ``sequence`` or ``weighted_sequence`` a width, such as ``sequence_16``.
+        """
+        group_of = {table: self._group(table) for table in self.tables}
         found: dict[str, tuple[FittedSparse, ...]] = {}
         for feature in self.sparse:
-            found[feature.group] = (*found.get(feature.group, ()), feature)
+            group = group_of[feature.table]
+            found[group] = (*found.get(group, ()), feature)
         return found
+
+    def _group(self, table: str) -> str:
+        features = self.tables[table]
+        weighted = any(fitted.weighted for fitted in features)
+        combined = self.options(table).compression.combine is Combine.product
+        if not combined and all(fitted.pooling.is_linear for fitted in features):
+            return "weighted" if weighted else "pooled"
+        kind = "weighted_sequence" if weighted else "sequence"
+        return f"{kind}_{features[0].feature.embedding_dim}"
+
+    def options(self, table: str) -> TableOptions:
+        """Return a table's options, all of them defaults where none are known."""
+        return self.table_options.get(table) or TableOptions()
+
+    def table_rows(self, table: str) -> int:
+        """Return the rows of a table: its ids, or fewer where it is compressed."""
+        compression = self.options(table).compression
+        return compression.table_rows(self.tables[table][0].num_embeddings)
 
     @property
     def one_hot(self) -> tuple[FittedSparse, ...]:
@@ -159,7 +197,7 @@ class FeatureSchema:
             )
         try:
             return cls(**_rebuild(content))
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
             raise _damaged(origin, error) from error
 
     @classmethod
@@ -178,11 +216,14 @@ class FeatureSchema:
         return cls.from_json(path.read_bytes(), origin=path)
 
     def with_model_options(
-        self, features: dict[str, SparseFeature], embedding_dim: int
+        self,
+        features: dict[str, SparseFeature],
+        tables: dict[str, TableOptions],
+        model: ModelConfig,
     ) -> FeatureSchema:
-        """Return the schema with widths and pooling of today's config.
+        """Return the schema with widths, pooling and table options of today's config.
 
-        Widths and pooling do not shape a dataset, so a prepared one serves any of them.
+        They do not shape a dataset, so a prepared one serves any of them.
         """
         sparse = tuple(
             dataclasses.replace(
@@ -190,12 +231,52 @@ class FeatureSchema:
                 feature=dataclasses.replace(
                     fitted.feature,
                     pooling=features[fitted.name].pooling,
-                    embedding_dim=features[fitted.name].embedding_dim or embedding_dim,
+                    embedding_dim=features[fitted.name].embedding_dim
+                    or model.embedding_dim,
                 ),
             )
             for fitted in self.sparse
         )
-        return dataclasses.replace(self, sparse=sparse)
+        options = {
+            table: dataclasses.replace(
+                own,
+                dtype=own.dtype or model.embedding_dtype,
+                init=own.init or model.embedding_init,
+            )
+            for table in self.tables
+            for own in [tables.get(table) or TableOptions()]
+        }
+        return dataclasses.replace(self, sparse=sparse, table_options=options)
+
+    def derived(self, kind: str, *, embedding_dim: int) -> FeatureSchema:
+        """Return a schema of further tables for the same features, ``<table>/<kind>``.
+
+        They are as wide as ``embedding_dim`` and share ids, compression, padding, type,
+        start and optimizer with the tables they derive from. Poolings that are not
+        linear become means.
+        """
+        sparse = tuple(
+            dataclasses.replace(
+                fitted,
+                table=f"{fitted.table}/{kind}",
+                derived_from=fitted.vocabulary,
+                feature=dataclasses.replace(
+                    fitted.feature,
+                    embedding_dim=embedding_dim,
+                    pooling=fitted.feature.pooling
+                    if fitted.feature.pooling.is_linear
+                    else Pooling.mean,
+                ),
+            )
+            for fitted in self.sparse
+        )
+        options = {
+            f"{table}/{kind}": dataclasses.replace(
+                self.options(table), max_norm=None, pretrained=Pretrained()
+            )
+            for table in self.tables
+        }
+        return dataclasses.replace(self, sparse=sparse, table_options=options)
 
 
 def _damaged(origin: str | Path, error: Exception) -> DatasetError:
@@ -214,6 +295,10 @@ def _rebuild(content: dict[str, Any]) -> dict[str, Any]:
         "sparse": tuple(_rebuild_sparse(entry) for entry in content["sparse"]),
         "splits": {name: SplitSummary(**entry) for name, entry in splits},
         "kept_columns": tuple(content["kept_columns"]),
+        "table_options": {
+            table: check_section(TableOptions, entry, key=f"table_options.{table}")
+            for table, entry in content["table_options"].items()
+        },
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dlrm.config.model import EmbeddingInit, InitName
+from dlrm.config.embedding_init import EmbeddingInit, InitName
 
 Words = npt.NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -30,12 +30,13 @@ _WORDS_PER_CHUNK = 32_768
 class InitialValues:
     """Initial values of every table of one model.
 
-    Without a ``scale`` of its own, ``init`` scales a table by 1 / sqrt(its rows): a
+    An ``init`` without a ``scale`` scales a table by 1 / sqrt(its rows): a
     grown table then has the same draws on a smaller scale.
     """
 
     seed: int
-    init: EmbeddingInit
+    init: Callable[[str], EmbeddingInit]
+    """From a table's name to the distribution of its values."""
     row_keys: Callable[[str], Words]
     """From a table's name to one stable 64-bit key a row."""
 
@@ -50,8 +51,8 @@ class InitialValues:
             start_row: Row of the table that ``out``'s first row is.
             start_column: Column of the table that ``out``'s first column is.
         """
-        keys = self.row_keys(table)
-        scale = self.init.scale
+        keys, init = self.row_keys(table), self.init(table)
+        scale = init.scale
         if scale is None:
             scale = 1.0 / math.sqrt(max(len(keys), 1))
         num_rows, dim = out.shape
@@ -69,7 +70,7 @@ class InitialValues:
         chunk = max(1, _WORDS_PER_CHUNK // max(len(pairs), 1))
         for first in range(0, num_rows, chunk):
             words = _words(table_word, row_words[first : first + chunk], pairs)
-            values = _values(words, self.init.name, scale)
+            values = _values(words, init.name, scale)
             part = torch.from_numpy(values[:, skipped : skipped + dim])
             out[first : first + chunk].copy_(part)
 
@@ -109,6 +110,9 @@ def _values(words: Words, name: InitName, scale: float) -> npt.NDArray[np.float3
             return _uniform(words, scale)
         case InitName.normal:
             return _normal(words, scale)
+        case InitName.constant:
+            shape = (words.shape[0], 2 * words.shape[1])
+            return np.full(shape, scale, dtype=np.float32)
 
 
 def _uniform(words: Words, scale: float) -> npt.NDArray[np.float32]:

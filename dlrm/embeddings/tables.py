@@ -25,16 +25,18 @@ def table_configs(schema: FeatureSchema) -> dict[str, list[EmbeddingBagConfig]]:
             feature has no width, or a name holds a dot.
     """
     configs: dict[str, list[EmbeddingBagConfig]] = {}
+    group_of = {f.table: group for group, fs in schema.groups.items() for f in fs}
     for table, features in schema.tables.items():
+        _check_weights(table, features)
         _check_names(table, features)
         config = EmbeddingBagConfig(
             name=module_name(table),
-            num_embeddings=features[0].num_embeddings,
+            num_embeddings=schema.table_rows(table),
             embedding_dim=_width(table, features),
             feature_names=[feature.name for feature in features],
             pooling=_pooling(table, features),
         )
-        configs.setdefault(_group(table, features), []).append(config)
+        configs.setdefault(group_of[table], []).append(config)
     return configs
 
 
@@ -83,11 +85,10 @@ def _pooling(table: str, features: tuple[FittedSparse, ...]) -> PoolingType:
     return PoolingType.MEAN if mean else PoolingType.SUM
 
 
-def _group(table: str, features: tuple[FittedSparse, ...]) -> str:
-    columns = {f.name: f.feature.weight_column for f in features}
-    if len({f.group for f in features}) > 1:
+def _check_weights(table: str, features: tuple[FittedSparse, ...]) -> None:
+    if len({f.weighted for f in features}) > 1:
+        columns = {f.name: f.feature.weight_column for f in features}
         raise _disagreement(table, "weight_column", columns)
-    return features[0].group
 
 
 def _disagreement(table: str, key: str, values: Mapping[str, object]) -> ConfigError:

@@ -14,9 +14,9 @@ from enum import Enum
 import torch
 from torch import nn
 
-from dlrm.config.checks import check_rate, check_widths
+from dlrm.config.checks import check_widths
 from dlrm.config.errors import ConfigError
-from dlrm.config.model import ModelConfig, register_model
+from dlrm.config.model import DeepModelConfig, register_model
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.batch import Batch
 from dlrm.embeddings.features import FeatureEmbeddings
@@ -40,20 +40,12 @@ class Interaction(Enum):
 
 
 @dataclass(kw_only=True, slots=True)
-class DLRMConfig(ModelConfig):
+class DLRMConfig(DeepModelConfig):
     """Widths of the two MLPs and the kind of interaction."""
 
     bottom_mlp: list[int] = field(default_factory=lambda: [64])
     """Hidden widths; a last layer of ``embedding_dim`` with ReLU follows."""
-    top_mlp: list[int] = field(default_factory=lambda: [128, 64])
-    """Hidden widths; a last layer of 1, the logit, follows."""
     interaction: Interaction = Interaction.dot
-    embedding_dropout: float = 0.0
-    """On the pooled vectors, before the interaction."""
-    dropout: float = 0.0
-    """After each hidden layer of the top MLP."""
-    batch_norm: bool = False
-    """In each hidden layer of the top MLP, before ReLU."""
 
     def __post_init__(self) -> None:
         """Check ranges, naming keys as typed.
@@ -61,11 +53,8 @@ class DLRMConfig(ModelConfig):
         Raises:
             ConfigError: A value is out of range.
         """
-        ModelConfig.__post_init__(self)
+        DeepModelConfig.__post_init__(self)
         check_widths("model.bottom_mlp", self.bottom_mlp)
-        check_widths("model.top_mlp", self.top_mlp)
-        check_rate("model.embedding_dropout", self.embedding_dropout)
-        check_rate("model.dropout", self.dropout)
 
 
 @register_model("dlrm", DLRMConfig)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from dlrm.config.checks import check_rate, check_widths, require
-from dlrm.config.model import ModelConfig, register_model
+from dlrm.config.checks import check_widths, require
+from dlrm.config.model import DeepModelConfig, register_model
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.batch import Batch
 from dlrm.embeddings.features import FeatureEmbeddings
@@ -23,21 +23,13 @@ from dlrm.layers.mlp import MLP
 
 
 @dataclass(kw_only=True, slots=True)
-class DLRMDCNv2Config(ModelConfig):
+class DLRMDCNv2Config(DeepModelConfig):
     """Widths of the MLPs, depth and rank of the cross network."""
 
     bottom_mlp: list[int] = field(default_factory=lambda: [64])
     """Hidden widths; a last layer of ``embedding_dim`` with ReLU follows."""
     cross_layers: int = 3
     cross_rank: int = 64
-    top_mlp: list[int] = field(default_factory=lambda: [128, 64])
-    """Hidden widths; a last layer of 1, the logit, follows."""
-    embedding_dropout: float = 0.0
-    """On the pooled vectors, before the cross."""
-    dropout: float = 0.0
-    """After each hidden layer of the top MLP."""
-    batch_norm: bool = False
-    """In each hidden layer of the top MLP, before ReLU."""
 
     def __post_init__(self) -> None:
         """Check ranges, naming keys as typed.
@@ -45,13 +37,10 @@ class DLRMDCNv2Config(ModelConfig):
         Raises:
             ConfigError: A value is out of range.
         """
-        ModelConfig.__post_init__(self)
+        DeepModelConfig.__post_init__(self)
         check_widths("model.bottom_mlp", self.bottom_mlp)
-        check_widths("model.top_mlp", self.top_mlp)
         require(self.cross_layers >= 1, "model.cross_layers", ">= 1", self.cross_layers)
         require(self.cross_rank >= 1, "model.cross_rank", ">= 1", self.cross_rank)
-        check_rate("model.embedding_dropout", self.embedding_dropout)
-        check_rate("model.dropout", self.dropout)
 
 
 @register_model("dlrm_dcnv2", DLRMDCNv2Config)

@@ -30,8 +30,8 @@ def test_a_damaged_byte_is_a_dataset_error_or_harmless(flip):
     ("text", "message"),
     [
         ("[1]", "must be JSON as dlrm prepare writes it, but it is damaged"),
-        ('{"format_version": 1}', "damaged.*splits"),
-        ('{"format_version": 99}', "must have format_version 1, but it has 99"),
+        ('{"format_version": 2}', "damaged.*splits"),
+        ('{"format_version": 99}', "must have format_version 2, but it has 99"),
         ("", "damaged"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dlrm.config.model import EmbeddingInit, InitName
+from dlrm.config.embedding_init import EmbeddingInit, InitName
 from dlrm.config.optimizer import SparseOptimizer
 from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.local import to_local
@@ -29,7 +29,7 @@ def values(
     name: str = "t",
 ) -> torch.Tensor:
     out = torch.empty(num_rows, dim)
-    InitialValues(seed, init, lambda _: keys(num_rows)).fill(name, out)
+    InitialValues(seed, lambda _: init, lambda _: keys(num_rows)).fill(name, out)
     return out
 
 
@@ -38,7 +38,7 @@ def values(
 def test_a_shard_has_the_values_of_the_whole_table(init, row, column):
     whole = values(init)
     shard = torch.empty(50 - row, 6 - column)
-    initial = InitialValues(0, init, lambda _: keys(50))
+    initial = InitialValues(0, lambda _: init, lambda _: keys(50))
     initial.fill("t", shard, start_row=row, start_column=column)
     assert torch.equal(shard, whole[row:, column:])
 
@@ -58,8 +58,8 @@ def test_a_row_keeps_its_values_when_its_vocabulary_grows_and_moves_it():
     old = np.array([11, 22, 33], dtype=np.uint64)
     new = np.array([44, 33, 11, 55, 22], dtype=np.uint64)
     before, after = torch.empty(3, 4), torch.empty(5, 4)
-    InitialValues(0, UNIFORM, lambda _: old).fill("t", before)
-    InitialValues(0, UNIFORM, lambda _: new).fill("t", after)
+    InitialValues(0, lambda _: UNIFORM, lambda _: old).fill("t", before)
+    InitialValues(0, lambda _: UNIFORM, lambda _: new).fill("t", after)
     assert torch.equal(after[[2, 4, 1]], before)
 
 
@@ -72,7 +72,7 @@ def test_seed_table_row_and_column_each_change_the_values():
 
 def test_the_caller_keeps_its_row_keys():
     mine = keys(5)
-    InitialValues(0, UNIFORM, lambda _: mine).fill("t", torch.empty(5, 2))
+    InitialValues(0, lambda _: UNIFORM, lambda _: mine).fill("t", torch.empty(5, 2))
     np.testing.assert_array_equal(mine, keys(5))
 
 
@@ -111,7 +111,7 @@ def test_the_default_scale_is_one_over_the_root_of_the_rows():
 
 
 def test_missing_row_keys_are_refused():
-    initial = InitialValues(0, UNIFORM, lambda _: keys(3))
+    initial = InitialValues(0, lambda _: UNIFORM, lambda _: keys(3))
     with pytest.raises(ValueError, match="each of its 4 rows .* has 3 row keys"):
         initial.fill("t", torch.empty(4, 2))
 
@@ -119,7 +119,7 @@ def test_missing_row_keys_are_refused():
 def test_to_local_starts_every_table_from_its_own_keys():
     model = plain_model([table("t", 5, 4, ["a"]), table("u", 3, 5, ["b"])])
     sizes = {"t": 5, "u": 3}
-    initial = InitialValues(3, NORMAL, lambda name: keys(sizes[name]))
+    initial = InitialValues(3, lambda _: NORMAL, lambda name: keys(sizes[name]))
     to_local(model, optimizer=SparseOptimizer(), device=CPU, initial=initial)
     for name, (rows, dim) in {"t": (5, 4), "u": (3, 5)}.items():
         got = model.state_dict()[f"bags.embedding_bags.{name}.weight"]

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dlrm.config.errors import DatasetError
+from dlrm.config.schema import FeatureSchema
 from dlrm.data.transforms.hashing import hash_texts
 
 VOCABULARIES_FOLDER = "vocabularies"
@@ -169,6 +170,21 @@ class Vocabulary:
 def vocabulary_path(folder: Path, table: str) -> Path:
     """Return a table's file; characters that paths give a meaning to are escaped."""
     return folder / VOCABULARIES_FOLDER / f"{quote(table, safe=' ')}.parquet"
+
+
+def table_row_keys(folder: Path, schema: FeatureSchema, table: str) -> np.ndarray:
+    """Return what each row of a table of ``schema`` stands for, uint64 [rows].
+
+    A row of a compressed table stands for no value but for itself. A derived table
+    stands for the values of the one it derives from.
+
+    Raises:
+        DatasetError: The vocabulary is damaged or of another size.
+    """
+    users = schema.tables[table]
+    if schema.options(table).compression.rows_per_id > 1:
+        return np.arange(schema.table_rows(table), dtype=np.uint64)
+    return row_key_hashes(folder, users[0].vocabulary, users[0].num_embeddings)
 
 
 def row_key_hashes(folder: Path, table: str, num_embeddings: int) -> np.ndarray:
