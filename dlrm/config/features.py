@@ -8,6 +8,7 @@ from enum import Enum
 
 from dlrm.config.checks import require
 from dlrm.config.delimiters import bag_delimiter
+from dlrm.config.text import TextOptions
 
 MAX_EMBEDDINGS = 2**31 - 1
 
@@ -130,6 +131,8 @@ class SparseFeature:
     embedding_dim: int | None = None
     """Width of the table; ``model.embedding_dim`` where not set."""
     pooling: Pooling = Pooling.sum
+    text: TextOptions | None = None
+    """For a column of running text: cuts it into words and n-grams."""
 
     def check(self, key: str) -> None:
         """Check ranges and contradictions; ``key`` is this section's key as typed."""
@@ -147,6 +150,8 @@ class SparseFeature:
         self._check_encoding(key)
         if self.encoding is Encoding.bucketize:
             self._check_buckets(key)
+        if self.text is not None:
+            self._check_text(self.text, key)
 
     def _check_bags(self, key: str) -> None:
         if self.delimiter is not None:
@@ -158,6 +163,21 @@ class SparseFeature:
             wanted = "unset for a feature of one id a row"
             hint = f"Set {key}.multi_hot=true where rows have several."
             require(value is None, f"{key}.{name}", wanted, value, hint)
+
+    def _check_text(self, text: TextOptions, key: str) -> None:
+        text.check(f"{key}.text")
+        for name, wanted in (
+            ("multi_hot", True),
+            ("encoding", Encoding.vocabulary),
+            ("out_of_range", OutOfRange.oov),
+            ("delimiter", None),
+            ("weight_column", None),
+        ):
+            value = getattr(self, name)
+            shown = getattr(wanted, "value", wanted)
+            requirement = f"{'unset' if wanted is None else shown} for running text"
+            value = getattr(value, "value", value)
+            require(value == shown, f"{key}.{name}", requirement, value)
 
     def _check_encoding(self, key: str) -> None:
         """Refuse a missing size, and settings that another encoding would read."""

@@ -13,6 +13,7 @@ _ROW_SETTINGS = (
     "min_frequency",
     "num_buckets",
     "boundaries",
+    "text",
 )
 """They say what the rows of a table stand for."""
 
@@ -46,7 +47,7 @@ def check_tables(features: dict[str, SparseFeature]) -> None:
 
     Raises:
         ConfigError: A name is empty or holds a dot, or features of one table disagree
-            on what its rows are, on pooling, or on having weights.
+            on what its rows are or on having weights.
     """
     for name, feature in features.items():
         check_name(name, f"data.sparse_features.{name}")
@@ -58,9 +59,6 @@ def check_tables(features: dict[str, SparseFeature]) -> None:
                 name: getattr(feature, setting) for name, feature in sharing.items()
             }
             _refuse_differences(table, setting, values)
-        # The mean of one id is its sum: one-hot features fit either pooling.
-        poolings = {name: f.pooling for name, f in sharing.items() if f.multi_hot}
-        _refuse_differences(table, "pooling", poolings)
         _refuse_mixed_weights(table, sharing)
 
 

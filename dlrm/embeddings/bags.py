@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from torchrec.modules.embedding_configs import EmbeddingBagConfig
+
+from dlrm.embeddings.kernel_options import TableConfig
 
 
 class Bags(Protocol):
-    """Tables of one pooling behind one lookup, updated inside its backward pass.
+    """Tables of equal options behind one lookup, updated inside its backward pass.
 
     Its features are those of its tables, table by table.
     """
 
-    tables: list[EmbeddingBagConfig]
+    tables: list[TableConfig]
     step: int
     """Steps taken so far, as bias correction counts them."""
 
@@ -25,6 +27,8 @@ class Bags(Protocol):
         weights: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return the features' pooled vectors side by side, [batch, sum of widths].
+
+        Where nothing is pooled, one vector an id, [N, width], in the order of the ids.
 
         Args:
             ids: [N] int32 or int64, feature by feature, then example by example.
@@ -38,10 +42,16 @@ class Bags(Protocol):
     def optimizer_state(self, index: int) -> dict[str, torch.Tensor]:
         """Return live views of table ``index``'s optimizer state, by canonical name."""
 
-    def set_learning_rate(self, lr: float) -> None:
-        """Use ``lr`` from the next lookup on."""
+    def counters(self, index: int) -> dict[str, torch.Tensor]:
+        """Return live views of what lookups of table ``index`` depend on, by name.
+
+        ``uses``: lookups in training so far, int32 [rows], where they admit rows.
+        """
+
+    def set_rate_factor(self, factor: float) -> None:
+        """Train with ``factor`` times the learning rate from the next lookup on."""
 
 
-def table_of_feature(tables: list[EmbeddingBagConfig]) -> list[int]:
+def table_of_feature(tables: Sequence[TableConfig]) -> list[int]:
     """Return the index into ``tables`` of each feature, in the kernel's order."""
     return [i for i, table in enumerate(tables) for _ in table.feature_names]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import (
@@ -13,10 +15,11 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
     ComputeDevice,
     SplitTableBatchedEmbeddingBagsCodegen,
 )
-from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
+from torchrec.modules.embedding_configs import PoolingType
 
-from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
+from dlrm.config.optimizer import SparseOptimizerName
 from dlrm.embeddings.bags import table_of_feature
+from dlrm.embeddings.kernel_options import KernelOptions, TableConfig
 from dlrm.embeddings.row_updates import COUNTS_STEPS, STATE_IS_ROWWISE
 
 _ON_CPU = {
@@ -29,56 +32,75 @@ _ON_GPU = _ON_CPU | {
     SparseOptimizerName.partial_rowwise_adam: EmbOptimType.PARTIAL_ROWWISE_ADAM,
 }
 
+_POOLING = {
+    PoolingType.SUM: PoolingMode.SUM,
+    PoolingType.MEAN: PoolingMode.MEAN,
+    PoolingType.NONE: PoolingMode.NONE,
+}
 
-def fbgemm_is_right(
-    options: SparseOptimizer, *, device: torch.device, embedding_dim: int
-) -> bool:
-    """Say whether fbgemm computes these updates by the formulas of ``row_updates``.
 
-    Its kernels want widths in fours; its CPU kernels ignore weight decay for most
-    optimizers and its GPU kernels decouple it for Adam; with eps 0 its Adagrads give
-    NaN for a zero gradient; its LAMB and LARS never move a row of zeros.
+def fbgemm_refusal(options: KernelOptions, device: torch.device) -> str | None:
+    """Return why fbgemm cannot serve tables of these options; None where it can.
+
+    It must compute the updates by the formulas of ``row_updates``. Its kernels want
+    widths in fours; its CPU kernels ignore weight decay for most optimizers and its GPU
+    kernels decouple it for Adam; with eps 0 its Adagrads give NaN for a zero gradient;
+    its LAMB and LARS never move a row of zeros. Its ``max_norm`` is ignored on a CPU,
+    as is stochastic rounding; it has no bfloat16, padding row, count of a row's uses,
+    or steps on rows that were not looked up.
     """
+    optimizer = options.optimizer
+    if optimizer is None:
+        return "frozen=true"
     offered = _ON_GPU if device.type == "cuda" else _ON_CPU
-    needs_eps = options.name is not SparseOptimizerName.sgd
-    return (
-        options.name in offered
-        and embedding_dim % 4 == 0
-        and options.weight_decay == 0.0
-        and (options.eps > 0.0 or not needs_eps)
-    )
+    divides = optimizer.name is not SparseOptimizerName.sgd
+    reasons = {
+        f"optimizer {optimizer.name.value}": optimizer.name not in offered,
+        f"embedding_dim={options.embedding_dim}": options.embedding_dim % 4 != 0,
+        f"weight_decay={optimizer.weight_decay}": optimizer.weight_decay != 0.0,
+        "eps=0.0": divides and optimizer.eps == 0.0,
+        f"dtype={options.dtype}": options.dtype != torch.float32,
+        "gradient=dense": options.dense_gradient,
+        "scale_grad_by_freq=true": options.scale_grad_by_freq,
+        f"max_norm={options.max_norm}": options.max_norm is not None,
+        f"admit_after={options.admit_after}": options.admit_after > 0,
+        "padding_idx": options.padded,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 class FbgemmBags:
-    """Tables of any widths in one fbgemm module. Meets ``Bags``."""
+    """Tables in one fbgemm module, of any widths where they are pooled.
+
+    Meets ``Bags``.
+    """
 
     def __init__(
         self,
-        tables: list[EmbeddingBagConfig],
+        tables: Sequence[TableConfig],
+        options: KernelOptions,
         *,
-        pooling: PoolingType,
-        options: SparseOptimizer,
         device: torch.device,
     ) -> None:
         """Allocate the tables and their optimizer state, all zeros."""
-        self.tables = tables
-        self._name = options.name
+        optimizer = options.optimizer
+        assert optimizer is not None
+        self.tables = list(tables)
+        self._name, self._lr = optimizer.name, optimizer.lr
         cuda = device.type == "cuda"
         location = EmbeddingLocation.DEVICE if cuda else EmbeddingLocation.HOST
         compute = ComputeDevice.CUDA if cuda else ComputeDevice.CPU
-        clip = options.clip_value
+        clip = optimizer.clip_value
         self._tbe = SplitTableBatchedEmbeddingBagsCodegen(
             [(t.num_embeddings, t.embedding_dim, location, compute) for t in tables],
             # The row-wise kernel wants the features of one table side by side.
             feature_table_map=table_of_feature(tables),
-            pooling_mode=PoolingMode.MEAN
-            if pooling is PoolingType.MEAN
-            else PoolingMode.SUM,
-            optimizer=_ON_GPU[options.name],
-            learning_rate=options.lr,
-            eps=options.eps,
-            beta1=options.beta1,
-            beta2=options.beta2,
+            pooling_mode=_POOLING[options.pooling],
+            optimizer=_ON_GPU[optimizer.name],
+            learning_rate=optimizer.lr,
+            eps=optimizer.eps,
+            beta1=optimizer.beta1,
+            beta2=optimizer.beta2,
             gradient_clipping=clip is not None,
             max_gradient=1.0 if clip is None else clip,
             # The CPU's lookup refuses bad ids by itself; on a GPU it would read
@@ -88,6 +110,7 @@ class FbgemmBags:
             stochastic_rounding=False,
             device=device,
         )
+        self._is_pooled = options.pooling is not PoolingType.NONE
 
     def pooled(
         self,
@@ -96,7 +119,9 @@ class FbgemmBags:
         weights: torch.Tensor | None,
     ) -> torch.Tensor:
         """See ``Bags``."""
-        vectors: torch.Tensor = self._tbe(ids, offsets, weights)
+        vectors: torch.Tensor = self._tbe(
+            ids, offsets, weights if self._is_pooled else None
+        )
         if not torch.is_grad_enabled() and self._name in COUNTS_STEPS:
             # fbgemm counts every lookup as a step, those of an evaluation included.
             self.step -= 1
@@ -115,6 +140,10 @@ class FbgemmBags:
         views = self._tbe.split_optimizer_states()[index]
         return {name: view.detach() for name, view in zip(names, views, strict=True)}
 
+    def counters(self, index: int) -> dict[str, torch.Tensor]:
+        """See ``Bags``."""
+        return {}
+
     @property
     def step(self) -> int:
         """Steps taken so far; 0 for optimizers that do not count them."""
@@ -126,6 +155,6 @@ class FbgemmBags:
         self._tbe.iter_cpu.fill_(step)
         self._tbe.iter.fill_(step)
 
-    def set_learning_rate(self, lr: float) -> None:
+    def set_rate_factor(self, factor: float) -> None:
         """See ``Bags``."""
-        self._tbe.set_learning_rate(lr)
+        self._tbe.set_learning_rate(self._lr * factor)

@@ -1,9 +1,12 @@
 """The sparse half of every model: bags of ids in, one vector a feature out.
 
-Shape suffixes: B = batch, D = the widths of all features together.
+Shape suffixes: B = batch, N = ids of a feature, D = the widths of all features
+together, W = the width of one.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.fx
@@ -11,15 +14,38 @@ from torch import nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm.config.features import Pooling
-from dlrm.config.schema import FeatureSchema
-from dlrm.embeddings.tables import build_collections
+from dlrm.config.schema import FeatureSchema, FittedSparse
+from dlrm.embeddings.compression import IdRows, combine_rows, expand_ids
+from dlrm.embeddings.group_plan import GroupPlan
+from dlrm.embeddings.names import module_name
+from dlrm.embeddings.padding import remove_padding
+from dlrm.embeddings.pooling import pool_rows, scale_sums
+from dlrm.embeddings.tables import build_collections, is_sequence
+
+# What reads a batch's values is one node to torch.fx, as it cannot be traced through.
+torch.fx.wrap("remove_padding")
+torch.fx.wrap("expand_ids")
 
 
 class FeatureEmbeddings(nn.Module):
-    """One embedding collection a group of the schema, read in the schema's order."""
+    """One embedding collection a group of the schema, read in the schema's order.
 
-    def __init__(self, schema: FeatureSchema) -> None:
+    The collections may be torchrec's own, local or sharded ones. Where a lookup pools
+    as the feature wants, bags go in and vectors come out untouched: a pipeline sees
+    that a collection's input is a plain attribute of the batch.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        batch_groups: dict[str, tuple[FittedSparse, ...]] | None = None,
+    ) -> None:
         """Build the collections on the meta device; ``to_local`` gives them values.
+
+        Args:
+            schema: The features.
+            batch_groups: The groups that batches come in, where they are those of
+                another schema of the same features: for ``FeatureSchema.derived``.
 
         Raises:
             ConfigError: Features that share a table do not fit each other.
@@ -29,25 +55,31 @@ class FeatureEmbeddings(nn.Module):
         self.feature_names = tuple(feature.name for feature in schema.sparse)
         self.widths = tuple(f.feature.embedding_dim or 0 for f in schema.sparse)
         """Width of each feature's vector, in schema order."""
-        self._names = {
-            group: tuple(feature.name for feature in features)
-            for group, features in schema.groups.items()
-        }
-        self._weighted_means = tuple(
-            feature.name
-            for feature in schema.groups.get("weighted", ())
-            if feature.feature.pooling is Pooling.mean
+        self.queries = nn.ModuleDict(
+            {
+                module_name(feature.name): AttentionQuery(width)
+                for feature, width in zip(schema.sparse, self.widths, strict=True)
+                if feature.pooling is Pooling.attention
+            }
         )
+        self._plans = {
+            group: GroupPlan.of(schema, group, batch_groups or schema.groups)
+            for group in schema.groups
+        }
 
     def forward(self, sparse: dict[str, KeyedJaggedTensor]) -> list[torch.Tensor]:
-        """Return each feature's pooled vectors [B, width], in schema order."""
-        pooled: dict[str, torch.Tensor] = {}
+        """Return each feature's pooled vectors [B, W], in schema order."""
+        bags: dict[str, KeyedJaggedTensor] = {}
+        found: dict[str, Any] = {}
         for group, collection in self.collections.items():
-            # Picked by name one by one, which torch.fx can trace, unlike a loop over
-            # the keys: the pipeline of sharded modules traces the model.
-            vectors = collection(self._bags(sparse, group)).to_dict()
-            pooled.update({name: vectors[name] for name in self._names[group]})
-        return [pooled[name] for name in self.feature_names]
+            bags[group] = self._bags(sparse, group)
+            found[group] = collection(self._rows(bags[group], group))
+        # Sharded collections send while others are asked: none is waited for above.
+        vectors: dict[str, torch.Tensor] = {}
+        for group, output in found.items():
+            pool = self._pool_rows if is_sequence(group) else self._pool_sums
+            vectors.update(pool(output, bags[group], group))
+        return [vectors[name] for name in self.feature_names]
 
     def concatenated(self, sparse: dict[str, KeyedJaggedTensor]) -> torch.Tensor:
         """Return all features' vectors side by side, [B, D], in schema order.
@@ -55,10 +87,11 @@ class FeatureEmbeddings(nn.Module):
         One collection whose output lies in schema order is returned as it stands,
         without a copy.
         """
-        if len(self.collections) != 1:
+        plans = list(self._plans.values())
+        if len(plans) != 1 or not plans[0].pools_in_kernel:
             return torch.cat(self(sparse), dim=1)
         ((group, collection),) = self.collections.items()
-        pooled = collection(self._bags(sparse, group))
+        pooled = collection(self._rows(self._bags(sparse, group), group))
         if tuple(pooled.keys()) == self.feature_names:
             values: torch.Tensor = pooled.values()
             return values
@@ -68,40 +101,95 @@ class FeatureEmbeddings(nn.Module):
     def _bags(
         self, sparse: dict[str, KeyedJaggedTensor], group: str
     ) -> KeyedJaggedTensor:
-        # Groups without a weighted mean go straight through: a pipeline can then see
-        # that the collection's input is a plain attribute of the batch.
-        if group == "weighted" and self._weighted_means:
-            return mean_weights(sparse[group], self._weighted_means)
-        return sparse[group]
+        """Return the group's bags without padding ids."""
+        plan = self._plans[group]
+        parts = [sparse[source] for source in plan.sources]
+        bags = parts[0] if len(parts) == 1 else join_bags(parts)
+        return remove_padding(bags, plan.padding) if plan.padding else bags
+
+    def _rows(self, bags: KeyedJaggedTensor, group: str) -> KeyedJaggedTensor:
+        """Return the bags of rows that stand for the bags of ids."""
+        compressed = self._plans[group].compressed
+        return expand_ids(bags, compressed) if compressed else bags
+
+    def _pool_sums(
+        self, output: Any, bags: KeyedJaggedTensor, group: str
+    ) -> dict[str, torch.Tensor]:
+        # Picked by name one by one, which torch.fx can trace, unlike a loop over the
+        # keys: the pipeline of sharded modules traces the model.
+        sums, plan = output.to_dict(), self._plans[group]
+        return {
+            name: scaled_sums(sums[name], bags, name, pooling)
+            if name in plan.scaled
+            else sums[name]
+            for name, pooling in plan.poolings.items()
+        }
+
+    def _pool_rows(
+        self, output: Any, bags: KeyedJaggedTensor, group: str
+    ) -> dict[str, torch.Tensor]:
+        plan, vectors = self._plans[group], {}
+        for name, pooling in plan.poolings.items():
+            query = None
+            if pooling is Pooling.attention:
+                query = self.queries[module_name(name)]()
+            table = plan.compressed.get(name)
+            rows = output[name].values()
+            vectors[name] = pooled_rows(rows, bags, name, pooling, table, query)
+        return vectors
+
+
+class AttentionQuery(nn.Module):
+    """The learned vector that a feature's rows are compared with; zeros weigh alike."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(width))
+
+    def forward(self) -> torch.Tensor:
+        """Return the query, [W]."""
+        return self.query
 
 
 @torch.fx.wrap
-def mean_weights(
-    bags: KeyedJaggedTensor, features: tuple[str, ...]
-) -> KeyedJaggedTensor:
-    """Divide the weights of the named features by their bag's total.
+def join_bags(parts: list[KeyedJaggedTensor]) -> KeyedJaggedTensor:
+    """Return the features of several groups as one."""
+    return KeyedJaggedTensor.concat(parts)
 
-    Summing with these weights is the weighted mean, sum(w x) / sum(w). A bag whose
-    weights add up to 0 has no mean and pools to zeros.
-    """
-    weights, lengths = bags.weights(), bags.lengths()
-    num_bags = lengths.numel()
-    bag_of_id = torch.repeat_interleave(
-        torch.arange(num_bags, device=weights.device),
-        lengths,
-        output_size=weights.numel(),
+
+@torch.fx.wrap
+def scaled_sums(
+    sums_BW: torch.Tensor, bags: KeyedJaggedTensor, name: str, pooling: Pooling
+) -> torch.Tensor:
+    """Return feature ``name``'s vectors [B, W] from the weighted sums of its rows."""
+    bag = bags[name]
+    return scale_sums(
+        sums_BW,
+        offsets=bag.offsets(),
+        weights_N=bag.weights_or_none(),
+        pooling=pooling,
     )
-    totals = weights.new_zeros(num_bags).index_add_(0, bag_of_id, weights)
-    factors = torch.where(totals == 0, 0.0, totals.reciprocal())
-    names: list[str] = bags.keys()
-    marks = torch.tensor([name in features for name in names]).to(weights.device)
-    marked = marks.repeat_interleave(bags.stride(), output_size=num_bags)
-    factors = torch.where(marked, factors, 1.0)
-    return KeyedJaggedTensor(
-        keys=bags.keys(),
-        values=bags.values(),
-        weights=weights * factors.index_select(0, bag_of_id),
-        lengths=lengths,
-        offsets=bags.offsets(),
-        stride=bags.stride(),
+
+
+@torch.fx.wrap
+def pooled_rows(
+    rows: torch.Tensor,
+    bags: KeyedJaggedTensor,
+    name: str,
+    pooling: Pooling,
+    table: IdRows | None,
+    query_W: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return feature ``name``'s vectors [B, W] from the rows of its ids, one by one.
+
+    ``rows`` is [N, W], or [N * K, W] where ``table`` makes an id of K rows.
+    """
+    # Lengths and weights are the input's: a sharded lookup gives no weights back.
+    bag = bags[name]
+    return pool_rows(
+        rows if table is None else combine_rows(rows, table),
+        offsets=bag.offsets(),
+        weights_N=bag.weights_or_none(),
+        pooling=pooling,
+        query_D=query_W,
     )

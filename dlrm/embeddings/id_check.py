@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from dlrm.config.errors import DataError
+from dlrm.config.errors import BadIdError
+from dlrm.embeddings.kernel_options import TableConfig
 from dlrm.embeddings.names import table_name
 
 
@@ -25,9 +27,11 @@ def refuse_bad_ids(ids: torch.Tensor, num_rows: torch.Tensor) -> None:
 
 
 def find_bad_id(
-    bags: KeyedJaggedTensor, tables: list[EmbeddingBagConfig]
-) -> DataError | None:
+    bags: KeyedJaggedTensor, tables: Sequence[TableConfig]
+) -> BadIdError | None:
     """Return the error that names the first id out of range, if there is one."""
+    if bags.values().numel() == 0:
+        return None
     table_of = {name: table for table in tables for name in table.feature_names}
     for name, feature in bags.to_dict().items():
         table = table_of.get(name)
@@ -40,10 +44,12 @@ def find_bad_id(
         place = int(bad[0])
         last = table.num_embeddings - 1
         row = int((feature.lengths().cumsum(0) <= place).sum())
-        return DataError(
+        return BadIdError(
             f"Feature '{name}' of table '{table_name(table.name)}' must have ids from "
             f"0 to {last}, but got {int(ids[place])} in row {row} of a batch. Encode "
             f"the ids with the transforms that the model was trained with; dlrm "
-            f"prepare and dlrm predict do."
+            f"prepare and dlrm predict do.",
+            feature=name,
+            row=row,
         )
     return None

@@ -16,6 +16,9 @@ import numpy.typing as npt
 import torch
 
 from dlrm.config.embedding_init import EmbeddingInit, InitName
+from dlrm.embeddings.kernel_options import TableConfig, padding_row
+from dlrm.embeddings.names import table_name
+from dlrm.embeddings.table_config import options_of
 
 Words = npt.NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -30,28 +33,34 @@ _WORDS_PER_CHUNK = 32_768
 class InitialValues:
     """Initial values of every table of one model.
 
-    An ``init`` without a ``scale`` scales a table by 1 / sqrt(its rows): a
-    grown table then has the same draws on a smaller scale.
+    An initialiser without a ``scale`` scales a table by 1 / sqrt(its rows): a grown
+    table then has the same draws on a smaller scale.
     """
 
     seed: int
-    init: Callable[[str], EmbeddingInit]
-    """From a table's name to the distribution of its values."""
+    default: EmbeddingInit
+    """The distribution of values of tables without their own."""
     row_keys: Callable[[str], Words]
-    """From a table's name to one stable 64-bit key a row."""
+    """From a vocabulary's name, which is its table's, to one stable 64-bit key a
+    row."""
 
     def fill(
-        self, table: str, out: torch.Tensor, start_row: int = 0, start_column: int = 0
+        self,
+        table: TableConfig,
+        out: torch.Tensor,
+        start_row: int = 0,
+        start_column: int = 0,
     ) -> None:
-        """Write the values of a part of ``table`` into ``out``.
+        """Write the values of a part of ``table`` into ``out``; zeros into its padding.
 
         Args:
-            table: Name of the table.
+            table: Config of the whole table.
             out: [rows, dim] on any device; values are float32 before its own type.
             start_row: Row of the table that ``out``'s first row is.
             start_column: Column of the table that ``out``'s first column is.
         """
-        keys, init = self.row_keys(table), self.init(table)
+        name, init = table_name(table.name), options_of(table).init or self.default
+        keys = self.row_keys(vocabulary_of(table))
         scale = init.scale
         if scale is None:
             scale = 1.0 / math.sqrt(max(len(keys), 1))
@@ -59,20 +68,28 @@ class InitialValues:
         row_words = keys[start_row : start_row + num_rows]
         if len(row_words) != num_rows:
             raise ValueError(
-                f"Table '{table}' must have a key for each of its {num_rows} rows from "
+                f"Table '{name}' must have a key for each of its {num_rows} rows from "
                 f"row {start_row} on, but it has {len(keys)} row keys."
             )
         pairs = np.arange(
             start_column // 2, (start_column + dim + 1) // 2, dtype=np.uint64
         )
         skipped = start_column % 2
-        table_word = _table_word(self.seed, table)
+        table_word = _table_word(self.seed, name)
         chunk = max(1, _WORDS_PER_CHUNK // max(len(pairs), 1))
         for first in range(0, num_rows, chunk):
             words = _words(table_word, row_words[first : first + chunk], pairs)
             values = _values(words, init.name, scale)
             part = torch.from_numpy(values[:, skipped : skipped + dim])
             out[first : first + chunk].copy_(part)
+        padding = padding_row(table)
+        if padding is not None and start_row <= padding < start_row + num_rows:
+            out[padding - start_row].zero_()
+
+
+def vocabulary_of(table: TableConfig) -> str:
+    """Return the data's table whose values the rows of ``table`` stand for."""
+    return getattr(table, "vocabulary", "") or table_name(table.name)
 
 
 def _table_word(seed: int, table: str) -> Words:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from enum import Enum
 
 import torch
-from torchrec.modules.embedding_configs import EmbeddingBagConfig, PoolingType
+from torchrec.modules.embedding_configs import PoolingType
 
 from dlrm.config.errors import ConfigError
-from dlrm.config.optimizer import SparseOptimizer
+from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
 from dlrm.embeddings.bags import Bags
-from dlrm.embeddings.fbgemm_bags import FbgemmBags, fbgemm_is_right
+from dlrm.embeddings.fbgemm_bags import FbgemmBags, fbgemm_refusal
+from dlrm.embeddings.kernel_options import KernelOptions, TableConfig, kernel_options
+from dlrm.embeddings.names import table_name
 from dlrm.embeddings.torch_bags import TorchBags
 
 
@@ -21,61 +25,104 @@ class Kernel(Enum):
     torch = "torch"
 
 
-def choose_kernel(
-    options: SparseOptimizer, device: torch.device, embedding_dim: int
-) -> Kernel:
+def choose_kernel(options: KernelOptions, device: torch.device) -> Kernel:
     """Return fbgemm where its numbers are right, else torch."""
-    right = fbgemm_is_right(options, device=device, embedding_dim=embedding_dim)
-    return Kernel.fbgemm if right else Kernel.torch
+    return Kernel.torch if fbgemm_refusal(options, device) else Kernel.fbgemm
 
 
 def build_kernels(
-    tables: list[EmbeddingBagConfig],
+    tables: Sequence[TableConfig],
     *,
     is_weighted: bool,
-    options: SparseOptimizer,
+    optimizer: SparseOptimizer,
     device: torch.device,
     kernel: Kernel | None = None,
+    trainable: bool = True,
 ) -> list[Bags]:
     """Return as few kernels as serve all ``tables``, each table in one of them.
 
     Args:
         tables: Of one collection.
         is_weighted: Whether ids come with weights.
-        options: The optimizer.
+        optimizer: Of tables without their own.
         device: Of tables and input.
         kernel: Overrules ``choose_kernel``.
+        trainable: Whether to keep optimizer state; the kernels and so the vectors are
+            the same without.
 
     Raises:
-        ConfigError: A weighted table is pooled by something else than sum, or a table
-            by something else than sum or mean.
+        ConfigError: A weighted table is pooled by something else than sum, a table is
+            of a type that cannot be trained, or ``kernel`` cannot serve a table.
     """
-    groups: dict[tuple[Kernel, PoolingType, int], list[EmbeddingBagConfig]] = {}
+    groups: list[tuple[Kernel, KernelOptions, list[TableConfig]]] = []
     for table in tables:
         _check_pooling(table, is_weighted)
-        chosen = kernel or choose_kernel(options, device, table.embedding_dim)
-        # The torch kernel keeps its tables in one matrix, so in one width.
-        width = table.embedding_dim if chosen is Kernel.torch else 0
-        groups.setdefault((chosen, table.pooling, width), []).append(table)
-    classes: dict[Kernel, type[FbgemmBags] | type[TorchBags]] = {
-        Kernel.fbgemm: FbgemmBags,
-        Kernel.torch: TorchBags,
-    }
+        options = kernel_options(table, optimizer)
+        chosen = kernel or choose_kernel(options, device)
+        if chosen is Kernel.fbgemm:
+            _check_fbgemm(table, options, device)
+            if options.pooling is not PoolingType.NONE:
+                # It pools tables of any widths in one go.
+                options = dataclasses.replace(options, embedding_dim=0)
+        members = next((m for k, o, m in groups if (k, o) == (chosen, options)), None)
+        if members is None:
+            groups.append((chosen, options, [table]))
+        else:
+            members.append(table)
     return [
-        classes[chosen](members, pooling=pooling, options=options, device=device)
-        for (chosen, pooling, _), members in groups.items()
+        _build(
+            chosen,
+            members,
+            options if trainable else _stateless(chosen, options),
+            device,
+        )
+        for chosen, options, members in groups
     ]
 
 
-def _check_pooling(table: EmbeddingBagConfig, is_weighted: bool) -> None:
-    if is_weighted and table.pooling is not PoolingType.SUM:
+def _build(
+    kernel: Kernel,
+    tables: list[TableConfig],
+    options: KernelOptions,
+    device: torch.device,
+) -> Bags:
+    match kernel:
+        case Kernel.fbgemm:
+            return FbgemmBags(tables, options, device=device)
+        case Kernel.torch:
+            return TorchBags(tables, options, device=device)
+
+
+def _stateless(kernel: Kernel, options: KernelOptions) -> KernelOptions:
+    """Return options of tables that are looked up alone: no optimizer state."""
+    # fbgemm has no tables without optimizer; plain SGD keeps no state.
+    sgd = SparseOptimizer(name=SparseOptimizerName.sgd)
+    optimizer = sgd if kernel is Kernel.fbgemm else None
+    return dataclasses.replace(options, optimizer=optimizer)
+
+
+def _check_pooling(table: TableConfig, is_weighted: bool) -> None:
+    pooling = getattr(table, "pooling", None)
+    if is_weighted and pooling is PoolingType.MEAN:
         raise ConfigError(
-            f"Table '{table.name}' of a weighted collection must be pooled by sum, but "
-            f"it is pooled by {table.pooling.value.lower()}. For a weighted mean, "
-            f"divide the weights by their bag's total, as FeatureEmbeddings does."
+            f"Table '{table_name(table.name)}' of a weighted collection must be pooled "
+            f"by sum, but it is pooled by mean. For a weighted mean, divide the sum "
+            f"by the bag's total weight, as FeatureEmbeddings does."
         )
-    if table.pooling not in (PoolingType.SUM, PoolingType.MEAN):
+    if pooling is PoolingType.NONE:
         raise ConfigError(
-            f"Table '{table.name}' must be pooled by sum or mean, but its pooling is "
-            f"{table.pooling.value.lower()}."
+            f"Table '{table_name(table.name)}' must be pooled by sum or mean, but its "
+            f"pooling is none. For rows one by one, use an EmbeddingCollection."
+        )
+
+
+def _check_fbgemm(
+    table: TableConfig, options: KernelOptions, device: torch.device
+) -> None:
+    reason = fbgemm_refusal(options, device)
+    if reason is not None:
+        raise ConfigError(
+            f"kernel=fbgemm must be left to tables whose options it computes right, "
+            f"but table '{table_name(table.name)}' has {reason}. Leave the kernel to "
+            f"choose_kernel, or take kernel=torch."
         )

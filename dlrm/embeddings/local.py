@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torchrec.modules.embedding_modules import EmbeddingBagCollection
+from torchrec.modules.embedding_modules import (
+    EmbeddingBagCollection,
+    EmbeddingCollection,
+)
 
 from dlrm.config.optimizer import SparseOptimizer
 from dlrm.embeddings.collection import LocalEmbeddingBagCollection
 from dlrm.embeddings.initial import InitialValues
+from dlrm.embeddings.kernel_options import TableConfig
 from dlrm.embeddings.kernels import Kernel
-from dlrm.embeddings.names import table_name
+from dlrm.embeddings.row_collection import LocalEmbeddingCollection
+
+Local: TypeAlias = LocalEmbeddingBagCollection | LocalEmbeddingCollection
+_Plain: TypeAlias = EmbeddingBagCollection | EmbeddingCollection
 
 
 def to_local(
@@ -22,6 +29,7 @@ def to_local(
     device: torch.device,
     initial: InitialValues | None = None,
     kernel: Kernel | None = None,
+    trainable: bool = True,
 ) -> None:
     """Replace every torchrec collection inside ``model`` by a self-training one.
 
@@ -31,60 +39,111 @@ def to_local(
 
     Args:
         model: Changed in place; must not itself be a collection.
-        optimizer: Of all tables.
+        optimizer: Of tables without their own.
         device: Of all tables.
         initial: Initial values.
         kernel: Overrules ``choose_kernel``.
+        trainable: Whether to keep optimizer state and give gradients; a model that is
+            only evaluated needs neither.
 
     Raises:
-        ConfigError: A table's pooling and weights do not fit each other.
+        ConfigError: A table's options, pooling and weights do not fit each other.
     """
-    for parent, name, collection in _collections(model, EmbeddingBagCollection):
-        local = LocalEmbeddingBagCollection(
-            collection.embedding_bag_configs(),
-            is_weighted=collection.is_weighted(),
-            options=optimizer,
-            device=device,
-            kernel=kernel,
-        ).train(collection.training)
-        for table in collection.embedding_bag_configs():
-            rows = local.get_buffer(f"embedding_bags.{table.name}.weight")
-            given = collection.get_parameter(f"embedding_bags.{table.name}.weight")
+    for parent, name, plain in _collections(model, _Plain):
+        local = _local(plain, optimizer, device, kernel, trainable)
+        for table in _tables(plain):
+            rows = _rows(local)[table.name].weight
+            given = _rows(plain)[table.name].weight
             if initial is not None:
-                initial.fill(table_name(table.name), rows)
+                initial.fill(table, rows)
             elif not given.is_meta:
                 rows.copy_(given.detach())
-        setattr(parent, name, local)
+        setattr(parent, name, local.train(plain.training))
 
 
 def to_plain(model: nn.Module) -> None:
-    """Replace every self-training collection by torchrec's own, with equal values."""
-    for parent, name, local in _collections(model, LocalEmbeddingBagCollection):
-        plain = EmbeddingBagCollection(
-            tables=local.embedding_bag_configs(),
-            is_weighted=local.is_weighted(),
-            device=next(local.buffers()).device,
-        ).train(local.training)
-        plain.load_state_dict(local.state_dict())
-        setattr(parent, name, plain)
+    """Replace every self-training collection by torchrec's own, with equal values.
+
+    A table keeps its type and its stored rows to the bit. What lookups make of them
+    (``max_norm``, ``admit_after``) a plain collection does not know.
+    """
+    for parent, name, local in _collections(model, Local):
+        plain = _plain(local)
+        for table in _tables(local):
+            # torchrec makes float16 of every type but float32.
+            rows = _rows(local)[table.name].weight.clone()
+            _rows(plain)[table.name].weight = nn.Parameter(rows)
+        setattr(parent, name, plain.to(rows.device).train(local.training))
 
 
-def set_sparse_learning_rate(model: nn.Module, lr: float) -> None:
-    """Train all tables with ``lr`` from the next forward pass on."""
+def set_sparse_rate_factor(model: nn.Module, factor: float) -> None:
+    """Train each table at ``factor`` times its rate from the next forward pass on."""
     for local in local_collections(model):
         for bags in local.kernels:
-            bags.set_learning_rate(lr)
+            bags.set_rate_factor(factor)
 
 
-def local_collections(model: nn.Module) -> list[LocalEmbeddingBagCollection]:
+def local_collections(model: nn.Module) -> list[Local]:
     """Return the self-training collections inside ``model``, in its own order."""
-    modules = model.modules()
-    return [m for m in modules if isinstance(m, LocalEmbeddingBagCollection)]
+    return [module for module in model.modules() if isinstance(module, Local)]
 
 
-def _collections(
-    model: nn.Module, kind: type[nn.Module]
-) -> list[tuple[nn.Module, str, Any]]:
+def _local(
+    plain: _Plain,
+    optimizer: SparseOptimizer,
+    device: torch.device,
+    kernel: Kernel | None,
+    trainable: bool,
+) -> Local:
+    if isinstance(plain, EmbeddingBagCollection):
+        return LocalEmbeddingBagCollection(
+            plain.embedding_bag_configs(),
+            is_weighted=plain.is_weighted(),
+            optimizer=optimizer,
+            device=device,
+            kernel=kernel,
+            trainable=trainable,
+        )
+    return LocalEmbeddingCollection(
+        plain.embedding_configs(),
+        optimizer=optimizer,
+        device=device,
+        kernel=kernel,
+        trainable=trainable,
+        need_indices=plain.need_indices(),
+    )
+
+
+def _plain(local: Local) -> _Plain:
+    """Return torchrec's collection, its tables still without memory."""
+    meta = torch.device("meta")
+    if isinstance(local, LocalEmbeddingBagCollection):
+        return EmbeddingBagCollection(
+            tables=local.embedding_bag_configs(),
+            is_weighted=local.is_weighted(),
+            device=meta,
+        )
+    return EmbeddingCollection(
+        tables=local.embedding_configs(),
+        need_indices=local.need_indices(),
+        device=meta,
+    )
+
+
+def _tables(collection: Local | _Plain) -> list[TableConfig]:
+    if isinstance(collection, LocalEmbeddingBagCollection | EmbeddingBagCollection):
+        return list(collection.embedding_bag_configs())
+    return list(collection.embedding_configs())
+
+
+def _rows(collection: Local | _Plain) -> Any:
+    """Return the collection's modules that hold a ``weight`` each, by table name."""
+    if isinstance(collection, LocalEmbeddingBagCollection | EmbeddingBagCollection):
+        return collection.embedding_bags
+    return collection.embeddings
+
+
+def _collections(model: nn.Module, kind: Any) -> list[tuple[nn.Module, str, Any]]:
     """Return parent, name and module of every ``kind`` inside ``model``."""
     return [
         (parent, name, child)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 
 from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
+from dlrm.embeddings.row_rounding import NEAREST, Rounding, read_rows, write_rows
 
 _Name = SparseOptimizerName
 _PER_COLUMN, _PER_ROW = False, True
@@ -45,20 +46,22 @@ def update_rows(
     gradient: torch.Tensor,
     lr: float,
     step: int,
+    rounding: Rounding = NEAREST,
 ) -> None:
     """Take one step on ``rows`` of ``weight`` and ``state``, in place.
 
     Args:
         options: Which optimizer, and its constants; ``options.lr`` is not read.
-        weight: [R, D].
+        weight: [R, D], in 32 or 16 bits; the step itself is taken in float32.
         state: The tensors of ``STATE_IS_ROWWISE``.
         rows: [U] int64, no row twice.
         gradient: [U, D], used up.
         lr: This step's learning rate.
         step: t, from 1.
+        rounding: How 16-bit weights are written back.
     """
     if options.weight_decay:
-        gradient.add_(weight.index_select(0, rows), alpha=options.weight_decay)
+        gradient.add_(read_rows(weight, rows), alpha=options.weight_decay)
     match options.name:
         case _Name.sgd:
             change = gradient.mul_(-lr)
@@ -71,7 +74,10 @@ def update_rows(
             change = direction.mul_(_trust(weight, rows, direction, 1.0)).mul_(-lr)
         case _Name.lars_sgd:
             change = _lars(options, weight, state["momentum"], rows, gradient, lr)
-    weight.index_add_(0, rows, change)
+    if weight.dtype == torch.float32:
+        weight.index_add_(0, rows, change)
+    else:
+        write_rows(weight, rows, change.add_(read_rows(weight, rows)), rounding)
 
 
 def _adagrad(
@@ -143,7 +149,7 @@ def _trust(
 
     A row of zeros could otherwise never leave zero.
     """
-    size = torch.linalg.vector_norm(weight.index_select(0, rows), dim=1, keepdim=True)
+    size = torch.linalg.vector_norm(read_rows(weight, rows), dim=1, keepdim=True)
     length = torch.linalg.vector_norm(direction, dim=1, keepdim=True)
     ratio = coefficient * size / length
     return torch.where((size > 0) & (length > 0), ratio, 1.0)

@@ -12,6 +12,9 @@ from dlrm.embeddings.bags import Bags
 from dlrm.embeddings.local import local_collections
 from dlrm.embeddings.names import table_name
 
+USES = "uses"
+"""A row's lookups in training so far, int32 [rows]; evaluation reads them too."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableState:
@@ -22,7 +25,8 @@ class TableState:
     """[rows, dim]."""
     optimizer: dict[str, torch.Tensor]
     """By canonical name: ``sum``, ``exp_avg``, ``exp_avg_sq``, ``momentum``; each
-    [rows, dim], or [rows] where the optimizer keeps one value a row."""
+    [rows, dim], or [rows] where the optimizer keeps one value a row. Beside them
+    ``USES`` where lookups admit rows."""
     _bags: Bags
 
     @property
@@ -55,6 +59,9 @@ def table_states(model: nn.Module) -> dict[str, TableState]:
                         f"have a table '{name}'. Rename one of them."
                     )
                 states[name] = TableState(
-                    name, bags.weight(i), bags.optimizer_state(i), bags
+                    name,
+                    bags.weight(i),
+                    bags.optimizer_state(i) | bags.counters(i),
+                    bags,
                 )
     return states

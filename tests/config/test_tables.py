@@ -1,4 +1,4 @@
-"""Features may share a table where they agree on its rows, widths and pooling."""
+"""Features may share a table where they agree on its rows and width."""
 
 import pytest
 
@@ -20,9 +20,12 @@ def test_features_are_grouped_by_table_in_the_order_of_their_first():
     ]
 
 
-def test_a_feature_of_one_id_shares_the_table_of_a_mean():
-    bag = SparseFeature(table="t", multi_hot=True, pooling=Pooling.mean)
-    check_tables({"bag": bag, "one": SparseFeature(table="t")})
+def test_features_of_one_table_may_be_pooled_each_in_its_way():
+    features = {
+        pooling.value: SparseFeature(table="t", multi_hot=True, pooling=pooling)
+        for pooling in Pooling
+    }
+    check_tables({**features, "one": SparseFeature(table="t")})
 
 
 def test_the_model_s_width_counts_where_a_feature_has_none():

@@ -2,104 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
 from dlrm.config.errors import ConfigError
 from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
+from dlrm.embeddings.kernel_options import kernel_options
 from dlrm.embeddings.kernels import Kernel, build_kernels, choose_kernel
-from dlrm.embeddings.local import set_sparse_learning_rate, to_local
+from dlrm.embeddings.local import set_sparse_rate_factor, to_local
 from dlrm.embeddings.state import table_states
-from tests.embeddings.oracle import (
-    CPU,
-    OracleTable,
-    bags_of,
-    keyed_bags,
-    plain_model,
-    table,
-)
+from tests.embeddings.oracle import CPU, keyed_bags, plain_model, table
+from tests.embeddings.oracle_run import ONE_ROW, run_against_oracle
 
 NAMES = SparseOptimizerName
 ON_FBGEMM = (NAMES.sgd, NAMES.adagrad, NAMES.rowwise_adagrad)
 CASES = [(Kernel.torch, name) for name in NAMES] + [
     (Kernel.fbgemm, name) for name in ON_FBGEMM
 ]
-# Duplicates inside a bag, empty bags, and one table that two features share, with
-# another feature between them.
-RAGGED = {
-    "a": [[1, 1, 4], [], [0], [6, 2]],
-    "b": [[3], [3], [], [2, 0, 2]],
-    "c": [[], [1, 5], [6], [1]],
-}
-ONE_HOT = {
-    "a": [[1], [1], [6], [0]],
-    "b": [[3], [2], [3], [3]],
-    "c": [[0], [1], [4], [1]],
-}
-ONE_ROW = {"a": [[2, 2]], "b": [[]], "c": [[2]]}
-
-
-def run_against_oracle(
-    options: SparseOptimizer,
-    kernel: Kernel | None,
-    *,
-    pooling: str = "sum",
-    is_weighted: bool = False,
-    widths: tuple[int, int] = (4, 4),
-    batches: tuple[dict[str, list[list[int]]], ...] = (RAGGED, ONE_HOT, RAGGED),
-) -> None:
-    tables = [
-        table("shared", 7, widths[0], ["a", "c"], pooling),
-        table("own", 4, widths[1], ["b"], pooling),
-    ]
-    model = plain_model(tables, is_weighted=is_weighted)
-    oracles = {
-        t.name: OracleTable(
-            model.bags.embedding_bags[t.name].weight.detach().double().numpy().copy(),
-            pooling,
-        )
-        for t in tables
-    }
-    to_local(model, optimizer=options, device=CPU, kernel=kernel)
-    random = torch.Generator().manual_seed(5)
-    for seed, batch in enumerate(batches):
-        bags = keyed_bags(batch, seed=seed if is_weighted else None)
-        output = model.bags(bags)
-        vectors, gradients = output.to_dict(), {}
-        loss = torch.zeros(())
-        for t in tables:
-            uses = []
-            for name in t.feature_names:
-                factor = torch.randn(vectors[name].shape, generator=random)
-                loss = loss + (vectors[name] * factor).sum()
-                for row, (ids, weights) in enumerate(bags_of(bags)[name]):
-                    expected = oracles[t.name].pooled(ids, weights)
-                    got = vectors[name][row].detach().numpy()
-                    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-                    uses.append((ids, weights, factor[row].double().numpy()))
-            gradients[t.name] = uses
-        loss.backward()
-        for name, oracle in oracles.items():
-            oracle.update(options, gradients[name])
-    states = table_states(model)
-    for name, oracle in oracles.items():
-        got = states[name].weight.numpy()
-        np.testing.assert_allclose(got, oracle.weight, rtol=2e-4, atol=2e-5)
-        for key, value in states[name].optimizer.items():
-            expected = oracle.slot(key)
-            expected = expected[:, 0] if value.dim() == 1 else expected
-            np.testing.assert_allclose(value.numpy(), expected, rtol=2e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("kernel", "name"), CASES)
-@pytest.mark.parametrize("kind", ["sum", "mean", "weighted"])
+@pytest.mark.parametrize("kind", ["sum", "mean", "weighted", "rows"])
 def test_three_steps_follow_the_definition(kernel, name, kind):
     run_against_oracle(
         SparseOptimizer(name=name, lr=0.1),
         kernel,
-        pooling="mean" if kind == "mean" else "sum",
-        is_weighted=kind == "weighted",
+        kind=kind,
     )
 
 
@@ -111,15 +39,16 @@ def test_a_batch_of_one_row_follows_the_definition(kernel, name):
 @pytest.mark.parametrize("name", list(NAMES))
 def test_weight_decay_is_added_to_the_gradient_of_touched_rows(name):
     options = SparseOptimizer(name=name, lr=0.1, weight_decay=0.3)
-    assert choose_kernel(options, CPU, 4) is Kernel.torch
+    resolved = kernel_options(table("t", 3, 4, ["f"]), options)
+    assert choose_kernel(resolved, CPU) is Kernel.torch
     run_against_oracle(options, None)
 
 
 @pytest.mark.parametrize("kernel", list(Kernel))
-@pytest.mark.parametrize("pooling", ["sum", "mean"])
+@pytest.mark.parametrize("pooling", ["sum", "mean", "rows"])
 def test_clip_value_limits_each_element_of_the_pooled_gradient(kernel, pooling):
     options = SparseOptimizer(name=NAMES.rowwise_adagrad, lr=0.1, clip_value=0.2)
-    run_against_oracle(options, kernel, pooling=pooling)
+    run_against_oracle(options, kernel, kind=pooling)
 
 
 @pytest.mark.parametrize("widths", [(4, 8), (3, 5), (8, 1)])
@@ -130,7 +59,9 @@ def test_tables_of_any_widths_train_in_one_collection(widths, name):
 
 def test_the_kernel_is_fbgemm_only_where_its_numbers_are_right():
     def chosen(width: int = 4, device: str = "cpu", **options: object) -> Kernel:
-        return choose_kernel(SparseOptimizer(**options), torch.device(device), width)
+        optimizer = SparseOptimizer(**options)
+        resolved = kernel_options(table("t", 3, width, ["f"]), optimizer)
+        return choose_kernel(resolved, torch.device(device))
 
     assert chosen(name=NAMES.rowwise_adagrad) is Kernel.fbgemm
     assert chosen(name=NAMES.sgd, eps=0.0) is Kernel.fbgemm
@@ -187,7 +118,7 @@ def test_a_new_learning_rate_holds_from_the_next_step(kernel):
     to_local(model, optimizer=options, device=CPU, kernel=kernel)
     before = table_states(model)["t"].weight.clone()
     for lr in (0.5, 0.25):
-        set_sparse_learning_rate(model, lr)
+        set_sparse_rate_factor(model, lr)
         model.bags(keyed_bags({"f": [[1]]})).values().sum().backward()
     torch.testing.assert_close(table_states(model)["t"].weight[1], before[1] - 0.75)
 
@@ -207,7 +138,7 @@ def test_weights_of_ids_receive_their_gradient(kernel):
 
 
 def test_many_rows_are_updated_in_chunks_as_in_one(monkeypatch):
-    monkeypatch.setattr("dlrm.embeddings.torch_bags._VALUES_PER_CHUNK", 8)
+    monkeypatch.setattr("dlrm.embeddings.row_training._VALUES_PER_CHUNK", 8)
     run_against_oracle(SparseOptimizer(name=NAMES.adam, lr=0.1), Kernel.torch)
 
 
@@ -216,7 +147,7 @@ def test_a_weighted_mean_table_is_refused_by_name():
         build_kernels(
             [table("t", 3, 4, ["f"], "mean")],
             is_weighted=True,
-            options=SparseOptimizer(),
+            optimizer=SparseOptimizer(),
             device=CPU,
         )
 

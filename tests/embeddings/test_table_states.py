@@ -8,10 +8,12 @@ from torch import nn
 
 from dlrm.config.errors import ConfigError
 from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
+from dlrm.config.table_options import TableDtype, TableOptions
 from dlrm.embeddings.kernels import Kernel
 from dlrm.embeddings.local import to_local
 from dlrm.embeddings.state import table_states
-from tests.embeddings.oracle import CPU, keyed_bags, plain_model, table
+from tests.embeddings.oracle import CPU, keyed_bags, plain_model, row_table, table
+from tests.embeddings.oracle_run import vectors_of
 
 NAMES = SparseOptimizerName
 CASES = [(Kernel.torch, name) for name in NAMES] + [
@@ -81,6 +83,44 @@ def test_steps_are_counted_where_bias_correction_needs_them(name):
     model.eval()
     model.bags(keyed_bags(BATCHES[0]))
     assert table_states(model)["u"].step == (2 if name is NAMES.adam else 0)
+
+
+def admitting_model(seed: int = 0) -> nn.Module:
+    options = TableOptions(admit_after=2, dtype=TableDtype.bfloat16)
+    tables = [row_table("t", 5, 4, ["a"], options), row_table("u", 3, 4, ["b"])]
+    model = plain_model(tables, seed=seed)
+    to_local(model, optimizer=SparseOptimizer(name=NAMES.adagrad), device=CPU)
+    return model
+
+
+def train_rows(model: nn.Module, steps: range) -> None:
+    for step in steps:
+        torch.manual_seed(step)
+        batch = BATCHES[step]
+        vectors = vectors_of(model, keyed_bags(batch))
+        sum(part.square().sum() for part in vectors.values()).backward()
+
+
+def test_counts_of_uses_and_rows_one_by_one_are_state_too():
+    whole = admitting_model()
+    train_rows(whole, range(4))
+    first, second = admitting_model(), admitting_model(seed=7)
+    train_rows(first, range(2))
+    states = table_states(second)
+    assert set(states["t"].optimizer) == {"sum", "uses"}
+    assert states["t"].optimizer["uses"].dtype == torch.int32
+    assert set(states["u"].optimizer) == {"sum"}
+    for table_name, state in states.items():
+        saved = table_states(first)[table_name]
+        state.weight.copy_(saved.weight)
+        for key, values in state.optimizer.items():
+            values.copy_(saved.optimizer[key])
+    train_rows(second, range(2, 4))
+    for table_name, state in states.items():
+        expected = table_states(whole)[table_name]
+        assert torch.equal(state.weight, expected.weight)
+        for key, values in state.optimizer.items():
+            assert torch.equal(values, expected.optimizer[key])
 
 
 def test_two_tables_of_one_name_are_refused():
