@@ -28,12 +28,12 @@ train: setup
 
 # Hermetic: no public data sets, no network. One thread a process, so that JOBS adds up.
 test: setup
-	env -u DLRM_REAL_DATA OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) \
+	env -u DLRM_REAL_DATA OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup \
 		-m "not slow and not gpu and not real_data" \
 		--cov --cov-report=term --cov-fail-under=90
 
 test-all: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not gpu"
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu

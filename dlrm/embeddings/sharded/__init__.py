@@ -1,0 +1,1 @@
+"""Embedding tables that lie on several processes, trained as one process would."""
