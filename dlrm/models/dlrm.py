@@ -14,14 +14,16 @@ from enum import Enum
 import torch
 from torch import nn
 
-from dlrm.config.checks import check_widths
+from dlrm.config.checks import check_widths, require
 from dlrm.config.errors import ConfigError
 from dlrm.config.model import DeepModelConfig, register_model
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.batch import Batch
 from dlrm.embeddings.features import FeatureEmbeddings
+from dlrm.layers.cross import CrossKind, CrossNetwork, build_cross
 from dlrm.layers.dot_interaction import DotInteraction
 from dlrm.layers.mlp import MLP
+from dlrm.layers.projected_dot import ProjectedDot
 from dlrm.layers.projections import Projections
 
 _ALIGNMENT = 16
@@ -37,6 +39,10 @@ class Interaction(Enum):
     """The vectors themselves."""
     dot_cat = "dot_cat"
     """Both: pair products and vectors."""
+    dcn_v2 = "dcn_v2"
+    """The vectors crossed by DCN V2 (Wang et al. 2021), and nothing else."""
+    projection = "projection"
+    """The dot products of fewer, mixed vectors, as torchrec's DLRM_Projection."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,6 +52,15 @@ class DLRMConfig(DeepModelConfig):
     bottom_mlp: list[int] = field(default_factory=lambda: [64])
     """Hidden widths; a last layer of ``embedding_dim`` with ReLU follows."""
     interaction: Interaction = Interaction.dot
+    cross: CrossKind = CrossKind.full_rank
+    """Of ``dcn_v2``, as the three keys after it."""
+    cross_layers: int = 3
+    cross_rank: int = 64
+    cross_experts: int = 4
+    projection_mlp: list[int] = field(default_factory=list)
+    """Of ``projection``: hidden widths of the two MLPs that mix the vectors."""
+    projected_vectors: int = 4
+    """Of ``projection``: vectors that each of the two mixes."""
 
     def __post_init__(self) -> None:
         """Check ranges, naming keys as typed.
@@ -55,6 +70,10 @@ class DLRMConfig(DeepModelConfig):
         """
         DeepModelConfig.__post_init__(self)
         check_widths("model.bottom_mlp", self.bottom_mlp)
+        check_widths("model.projection_mlp", self.projection_mlp)
+        for key in ("cross_layers", "cross_rank", "cross_experts", "projected_vectors"):
+            value = getattr(self, key)
+            require(value >= 1, f"model.{key}", ">= 1", value)
 
 
 @register_model("dlrm", DLRMConfig)
@@ -62,9 +81,10 @@ class DLRM(nn.Module):
     """Bottom MLP and embedding bags, their interaction, and the top MLP.
 
     The dense vector is one of the interacting vectors, and enters the top MLP itself as
-    well. Tables of other widths than ``embedding_dim`` are projected to it. Without
-    dense features there is no bottom MLP. The top MLP's input ends in columns of zeros
-    up to a multiple of 16: its largest matrix products run on aligned rows then.
+    well; under ``dcn_v2`` only crossed, as in torchrec's InteractionDCNArch. Tables of
+    other widths than ``embedding_dim`` are projected to it. Without dense features
+    there is no bottom MLP. The top MLP's input ends in columns of zeros up to a
+    multiple of 16: its largest matrix products run on aligned rows then.
     """
 
     def __init__(self, config: DLRMConfig, schema: FeatureSchema) -> None:
@@ -78,17 +98,20 @@ class DLRM(nn.Module):
         self.bottom_mlp: MLP | None = None
         if schema.num_dense:
             self.bottom_mlp = MLP(schema.num_dense, [*config.bottom_mlp, width])
-        top_dim = (
-            width if self.bottom_mlp and config.interaction is Interaction.dot else 0
-        )
+        kind = config.interaction
         self.pairs: DotInteraction | None = None
-        if config.interaction is not Interaction.cat:
+        if kind in (Interaction.dot, Interaction.dot_cat):
             _check_num_vectors(num_vectors)
             self.pairs = DotInteraction(num_vectors)
-            top_dim += self.pairs.output_dim
-        self.keeps_vectors = config.interaction is not Interaction.dot
-        if self.keeps_vectors:
-            top_dim += num_vectors * width
+        self.mixer = _build_mixer(config, num_vectors * width)
+        self.keeps_vectors = kind in (Interaction.cat, Interaction.dot_cat)
+        # Kept or crossed vectors hold the dense one; products leave it out.
+        self.keeps_dense = kind in (Interaction.dot, Interaction.projection)
+        top_dim = num_vectors * width if self.keeps_vectors else 0
+        if self.keeps_dense and self.bottom_mlp is not None:
+            top_dim += width
+        for part in (self.pairs, self.mixer):
+            top_dim += part.output_dim if part is not None else 0
         self.padding = -top_dim % _ALIGNMENT
         self.top_mlp = MLP(
             top_dim + self.padding,
@@ -120,13 +143,38 @@ class DLRM(nn.Module):
         parts = []
         if self.keeps_vectors:
             parts.append(joined)
-        elif dense is not None:
+        elif self.keeps_dense and dense is not None:
             parts.append(dense)
         if self.pairs is not None:
             parts.append(self.pairs(joined.unflatten(1, (self.pairs.num_vectors, -1))))
+        if self.mixer is not None:
+            parts.append(self.mixer(joined))
         if self.padding:
             parts.append(joined.new_zeros(len(joined), self.padding))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _build_mixer(
+    config: DLRMConfig, input_dim: int
+) -> CrossNetwork | ProjectedDot | None:
+    """Return what reads all vectors side by side, for interactions with parameters."""
+    match config.interaction:
+        case Interaction.dcn_v2:
+            return build_cross(
+                config.cross,
+                input_dim,
+                num_layers=config.cross_layers,
+                rank=config.cross_rank,
+                num_experts=config.cross_experts,
+            )
+        case Interaction.projection:
+            return ProjectedDot(
+                input_dim,
+                embedding_dim=config.embedding_dim,
+                num_projected=config.projected_vectors,
+                widths=config.projection_mlp,
+            )
+    return None
 
 
 def _check_num_vectors(num_vectors: int) -> None:

@@ -16,7 +16,7 @@ from dlrm.models import build_model, model_config
 from tests.builders import FeatureSchema, random_batch, small_schema
 
 SGD = SparseOptimizer(name=SparseOptimizerName.sgd, lr=0.1)
-INTERACTIONS = ("dot", "cat", "dot_cat")
+INTERACTIONS = ("dot", "cat", "dot_cat", "dcn_v2", "projection")
 
 
 def dlrm_section(**settings: object) -> dict[str, object]:
@@ -47,7 +47,8 @@ def mlp(
     state: dict[str, np.ndarray], name: str, x: np.ndarray, relus: int
 ) -> np.ndarray:
     """Apply an MLP's linear layers, the first ``relus`` of them with ReLU."""
-    layers = sorted({int(k.split(".")[2]) for k in state if k.startswith(f"{name}.")})
+    start = f"{name}.layers."
+    layers = sorted({int(k[len(start) :].split(".")[0]) for k in state if start in k})
     for number, layer in enumerate(layers):
         weight = state[f"{name}.layers.{layer}.weight"]
         x = x @ weight.T + state[f"{name}.layers.{layer}.bias"]
@@ -69,6 +70,27 @@ def pooled(state: dict[str, np.ndarray], batch: Batch, name: str) -> np.ndarray:
     )
 
 
+def crossed(state: dict[str, np.ndarray], x0: np.ndarray) -> np.ndarray:
+    """Return DCN V2's three full-rank cross layers, as its equation 1."""
+    x = x0
+    for layer in range(3):
+        weight = state[f"mixer.maps.{layer}.weight"]
+        x = x0 * (x @ weight.T + state[f"mixer.maps.{layer}.bias"]) + x
+    return x
+
+
+def projected(state: dict[str, np.ndarray], x: np.ndarray, width: int) -> np.ndarray:
+    """Return the products of four by four vectors, each a ReLU layer of all."""
+    left, right = (
+        mlp(state, f"mixer.{side}", x, relus=9) for side in ("left", "right")
+    )
+    pairs = itertools.product(range(4), range(4))
+    products = [
+        (left[:, i * width : (i + 1) * width] * right[:, j::4]).sum(1) for i, j in pairs
+    ]
+    return np.stack(products, axis=1)
+
+
 def expected_logits(
     model: nn.Module, batch: Batch, schema, interaction: str
 ) -> np.ndarray:
@@ -85,11 +107,16 @@ def expected_logits(
         )
         vectors = [dense, *vectors]
         parts = [dense]
-    if interaction != "dot":
-        parts = list(vectors)
-    if interaction != "cat":
+    joined = np.concatenate(vectors, axis=1)
+    if interaction in ("cat", "dot_cat"):
+        parts = [joined]
+    if interaction in ("dot", "dot_cat"):
         pairs = itertools.combinations(vectors, 2)
         parts.append(np.stack([(a * b).sum(1) for a, b in pairs], axis=1))
+    if interaction == "dcn_v2":
+        parts = [crossed(state, joined)]
+    if interaction == "projection":
+        parts.append(projected(state, joined, width=vectors[0].shape[1]))
     inputs = np.concatenate(parts, axis=1)
     zeros = np.zeros((len(inputs), -inputs.shape[1] % 16))
     return mlp(state, "top_mlp", np.concatenate([inputs, zeros], axis=1), relus=1)
@@ -161,6 +188,33 @@ def test_one_kind_of_feature_alone_is_enough(name, num_dense, widths):
     assert build(schema, section)(random_batch(schema, num_rows=3)).shape == (3, 1)
 
 
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+def test_every_interaction_learns_in_all_its_parameters(interaction):
+    schema = small_schema(widths=(4, 8, 4))
+    model = build(schema, dlrm_section(interaction=interaction))
+    model(random_batch(schema, num_rows=64)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("cross", ["full_rank", "low_rank", "mixture"])
+def test_every_cross_serves_the_dcn_v2_interaction(cross):
+    schema = small_schema(num_dense=0, widths=(4,))
+    section = dlrm_section(interaction="dcn_v2", cross=cross, cross_rank=2)
+    assert build(schema, section)(random_batch(schema, num_rows=3)).shape == (3, 1)
+
+
+def test_hidden_layers_of_a_projection_and_its_vectors_are_settings():
+    section = dlrm_section(
+        interaction="projection", projection_mlp=[7], projected_vectors=2
+    )
+    model = build(small_schema(), section)
+    shapes = [tuple(weight.shape) for weight in model.mixer.left.parameters()]
+    assert shapes == [(7, 16), (7,), (8, 7), (8,)]
+    assert model.mixer.output_dim == 4
+
+
 def test_equal_widths_need_no_projection():
     model = build(small_schema(widths=(4, 4, 4)), dlrm_section())
     assert not [name for name, _ in model.named_parameters() if "projections" in name]
@@ -189,6 +243,9 @@ def test_an_unknown_setting_is_refused_by_its_key():
         ({"top_mlp": [0]}, "model.top_mlp"),
         ({"embedding_dim": 0}, "model.embedding_dim"),
         ({"interaction": "dots"}, "dot"),
+        ({"cross_layers": 0}, "model.cross_layers must be >= 1, but it is 0"),
+        ({"projected_vectors": 0}, "model.projected_vectors must be >= 1"),
+        ({"projection_mlp": [0]}, "model.projection_mlp"),
     ],
 )
 def test_values_out_of_range_are_refused_by_their_key(setting, message):
