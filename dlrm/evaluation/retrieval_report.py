@@ -1,0 +1,57 @@
+"""Metrics of retrieval, for a terminal and as one HTML file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dlrm.evaluation.class_report import render_plain_report
+from dlrm.evaluation.report import ReportContext
+from dlrm.evaluation.terminal import MetricWords, format_value
+
+_COUNTS = (
+    ("num_examples", "Examples"),
+    ("num_queries", "Queries"),
+    ("num_documents", "Documents"),
+)
+
+
+def describe_retrieval(metrics: Mapping[str, Any]) -> str:
+    """Return the content of metrics.json as an aligned table, no newline at its end."""
+    missing = metrics["num_unknown_documents"]
+    notes = {"num_queries": f"   {missing:,} of documents the catalogue has not"}
+    lines = [
+        f"{title:<20}{metrics[name]:>12,}{notes.get(name, '') if missing else ''}"
+        for name, title in _COUNTS
+    ]
+    undefined = metrics.get("undefined", {})
+    for words in retrieval_words(metrics):
+        note = undefined.get(words.name, words.meaning)
+        value = format_value(metrics[words.name])
+        lines.append(f"{words.title:<20}{value:>12}   {note}")
+    return "\n".join(lines)
+
+
+def retrieval_words(metrics: Mapping[str, Any]) -> Iterator[MetricWords]:
+    """Yield the words of each metric there is, in the order of metrics.json."""
+    for name in metrics:
+        if name == "mrr":
+            meaning = "mean of 1 / rank of the document clicked"
+            yield MetricWords(name, "MRR", meaning)
+        elif found := re.fullmatch(r"(recall|ndcg)_at_(\d+)", name):
+            kind, k = found.groups()
+            title, meaning = {
+                "recall": ("Recall", f"share of clicks found among the first {k}"),
+                "ndcg": ("NDCG", f"the same, 1 / log2(1 + rank) for rank {k} or less"),
+            }[kind]
+            yield MetricWords(name, f"{title} at {k}", meaning)
+
+
+def render_retrieval_report(
+    metrics: Mapping[str, Any], *, context: ReportContext
+) -> str:
+    """Return the page; ``metrics`` is the content of metrics.json."""
+    return render_plain_report(
+        metrics, counts=_COUNTS, words=retrieval_words(metrics), context=context
+    )
