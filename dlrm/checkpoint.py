@@ -11,9 +11,10 @@ import json
 import shutil
 import urllib.parse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -22,14 +23,35 @@ from torch import nn
 
 from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import RunError
-from dlrm.embeddings.state import TableState, table_states
+from dlrm.embeddings.local import local_collections
+from dlrm.embeddings.state import USES, TableState, table_states
 
 STATE_FILE = "state.json"
 DENSE_FILE = "dense.safetensors"
 BEST_FILE = "best.json"
 FORMAT_VERSION = 1
 _MAX_FILE_BYTES = 256 * 2**20
-_TABLE_KEY = ".embedding_bags."
+_TRAINING = "training"
+
+Weights: TypeAlias = Mapping[str, torch.Tensor]
+"""By ``model/<name>`` for dense tensors and ``table/<table>`` for tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class TablePart:
+    """Neighbouring rows of one table as a checkpoint holds them."""
+
+    start: int
+    stop: int
+    columns: dict[str, torch.Tensor]
+    """``weight`` and the optimizer state by canonical name, each [rows, ...]; beside
+    them ``training`` where ``weight`` is an average of training's own weights."""
+
+    @property
+    def optimizer(self) -> dict[str, torch.Tensor]:
+        """The optimizer state alone."""
+        others = ("weight", _TRAINING, USES)
+        return {n: t for n, t in self.columns.items() if n not in others}
 
 
 def save_checkpoint(
@@ -39,19 +61,27 @@ def save_checkpoint(
     model: nn.Module,
     dense_optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
+    training: Weights | None = None,
 ) -> Path:
-    """Write ``root/step_<step>`` and return it; ``state`` is JSON data kept in it."""
+    """Write ``root/step_<step>`` and return it.
+
+    ``state`` is JSON data kept in it. ``training`` are the weights that training goes
+    on with where the model holds others to predict with.
+    """
+    training = training or {}
     final = root / f"step_{step:09d}"
     for abandoned in root.glob(".*-step_*"):
         shutil.rmtree(abandoned)
     aside = root / f".writing-{final.name}"
     aside.mkdir(parents=True)
     try:
-        tensors, scalars = _dense_tensors(model, dense_optimizer)
+        tensors, scalars = dense_tensors(model, dense_optimizer)
+        tensors |= {f"{_TRAINING}/{n}": t for n, t in training.items() if n in tensors}
         save_file(tensors, aside / DENSE_FILE)
         tables = table_states(model)
         for name, table in tables.items():
-            _save_table(aside / "tables" / quote_name(name), table)
+            own = training.get(f"table/{name}")
+            _save_table(aside / "tables" / quote_name(name), table, own)
         content = {
             "format_version": FORMAT_VERSION,
             "step": step,
@@ -77,27 +107,35 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, *, model: nn.Module, dense_optimizer: torch.optim.Optimizer | None
+    folder: Path,
+    *,
+    model: nn.Module,
+    dense_optimizer: torch.optim.Optimizer | None,
+    training: Weights | None = None,
 ) -> dict[str, Any]:
     """Copy a checkpoint into the model and, if given, its optimizer; return its state.
 
     Without ``dense_optimizer`` the weights alone are read, as evaluation needs them.
+    ``training`` takes what ``save_checkpoint`` was given under that name.
 
     Raises:
         RunError: The checkpoint is damaged or is of another model.
     """
     state = read_state(folder)
-    tensors = load_file(folder / DENSE_FILE)
-    own, _ = _dense_tensors(model, None)
+    tensors = read_dense(folder)
+    own, _ = dense_tensors(model, None)
+    training = training or {}
+    own |= {f"{_TRAINING}/{n}": t for n, t in training.items() if n in own}
     for name, tensor in own.items():
         _copy(tensor, tensors.get(name), name=name, folder=folder)
     for name, table in table_states(model).items():
         weights_only = dense_optimizer is None
-        _load_table(folder, name=name, table=table, weights_only=weights_only)
+        columns = _columns(table, training.get(f"table/{name}"), weights_only)
+        _load_table(folder, name=name, columns=columns)
         if not weights_only:
             table.set_step(state["tables"][name]["step"])
     if dense_optimizer is not None:
-        _load_optimizer(dense_optimizer, model, tensors, state["dense_optimizer"])
+        load_optimizer(dense_optimizer, model, tensors, state["dense_optimizer"])
     return state
 
 
@@ -118,6 +156,33 @@ def read_state(folder: Path) -> dict[str, Any]:
         if not inside or not path.is_file() or _checksum(path) != checksum:
             raise _damaged(folder, name)
     return state
+
+
+def read_dense(folder: Path) -> dict[str, torch.Tensor]:
+    """Return ``model/<name>`` and ``optimizer/<parameter>/<state>`` of a checkpoint.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    try:
+        return load_file(folder / DENSE_FILE)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(folder, DENSE_FILE) from error
+
+
+def table_parts(folder: Path, table: str) -> Iterator[TablePart]:
+    """Read a table of a checkpoint part by part; none where it has no such table.
+
+    Raises:
+        RunError: A file is damaged.
+    """
+    for path in (folder / "tables" / quote_name(table)).glob("rows_*.safetensors"):
+        try:
+            start, stop = (int(part) for part in path.stem.split("_")[1:])
+            columns = load_file(path)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise _damaged(folder, str(path.relative_to(folder))) from error
+        yield TablePart(start, stop, columns)
 
 
 def list_checkpoints(root: Path) -> list[Path]:
@@ -176,14 +241,21 @@ def quote_name(name: str) -> str:
     return urllib.parse.quote(name, safe="").replace(".", "%2E")
 
 
-def _dense_tensors(
+def dense_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer | None
 ) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
-    """Return live tensors by name, and the optimizer's other values by parameter."""
+    """Return live tensors by name, and the optimizer's other values by parameter.
+
+    Tables are left out: they have files of their own.
+    """
+    own = local_collections(model)
+    tables = tuple(
+        f"{name}." for name, module in model.named_modules() if module in own
+    )
     tensors = {
         f"model/{name}": tensor.detach()
         for name, tensor in model.state_dict(keep_vars=True).items()
-        if _TABLE_KEY not in name
+        if not name.startswith(tables)
     }
     scalars: dict[str, dict[str, Any]] = {}
     if optimizer is not None:
@@ -199,12 +271,13 @@ def _dense_tensors(
     return tensors, scalars
 
 
-def _load_optimizer(
+def load_optimizer(
     optimizer: torch.optim.Optimizer,
     model: nn.Module,
     tensors: dict[str, torch.Tensor],
     scalars: dict[str, dict[str, Any]],
 ) -> None:
+    """Give ``optimizer`` the state of those parameters that a checkpoint has one of."""
     state = optimizer.state_dict()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -222,9 +295,20 @@ def _load_optimizer(
     optimizer.load_state_dict(state)
 
 
-def _save_table(folder: Path, table: TableState) -> None:
+def _columns(
+    table: TableState, training: torch.Tensor | None, weights_only: bool = False
+) -> dict[str, torch.Tensor]:
+    """Return what a table's files hold, by name; see ``TablePart``."""
+    read = (USES,) if weights_only else tuple(table.optimizer)
+    columns = {name: t for name, t in table.optimizer.items() if name in read}
+    if training is not None:
+        columns[_TRAINING] = training
+    return {"weight": table.weight, **columns}
+
+
+def _save_table(folder: Path, table: TableState, training: torch.Tensor | None) -> None:
     folder.mkdir(parents=True)
-    columns = {"weight": table.weight, **table.optimizer}
+    columns = _columns(table, training)
     num_rows = table.weight.shape[0]
     row_bytes = sum(t[:1].numel() * t.element_size() for t in columns.values())
     rows_per_file = max(_MAX_FILE_BYTES // max(row_bytes, 1), 1)
@@ -234,27 +318,16 @@ def _save_table(folder: Path, table: TableState) -> None:
         save_file(part, folder / f"rows_{start}_{stop}.safetensors")
 
 
-def _load_table(
-    folder: Path, *, name: str, table: TableState, weights_only: bool
-) -> None:
-    columns = {"weight": table.weight}
-    if not weights_only:
-        columns |= table.optimizer
-    place = folder / "tables" / quote_name(name)
-    covered = 0
-    for path in place.glob("rows_*.safetensors"):
-        start, stop = (int(part) for part in path.stem.split("_")[1:])
-        covered += stop - start
-        try:
-            part = load_file(path)
-        except SafetensorError as error:
-            raise _damaged(folder, str(path.relative_to(folder))) from error
+def _load_table(folder: Path, *, name: str, columns: dict[str, torch.Tensor]) -> None:
+    num_rows, covered = len(columns["weight"]), 0
+    for part in table_parts(folder, name):
+        covered += part.stop - part.start
         for key, tensor in columns.items():
-            label = f"{name}.{key}"
-            _copy(tensor[start:stop], part.get(key), name=label, folder=folder)
-    if covered != table.weight.shape[0]:
+            target, source = tensor[part.start : part.stop], part.columns.get(key)
+            _copy(target, source, name=f"{name}.{key}", folder=folder)
+    if covered != num_rows:
         raise RunError(
-            f"Table '{name}' must have {table.weight.shape[0]} rows, but checkpoint "
+            f"Table '{name}' must have {num_rows} rows, but checkpoint "
             f"{folder} holds {covered}. It is of another data set or model."
         )
 

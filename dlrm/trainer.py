@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -11,35 +10,27 @@ import torch
 
 from dlrm.checkpoint import (
     list_checkpoints,
-    load_checkpoint,
     mark_best,
     remove_old_checkpoints,
-    save_checkpoint,
 )
-from dlrm.config.errors import ConfigError, RunError, TrainingError
+from dlrm.config.errors import ConfigError, RunError
+from dlrm.config.labels import LabelKind
 from dlrm.config.progress import Progress
+from dlrm.config.task import MONITORS, TaskName
 from dlrm.config.trainer import Monitor
 from dlrm.data.batch import Batch
 from dlrm.data.loading.loader import BatchLoader
 from dlrm.data.loading.order import RowOrder
 from dlrm.data.storage.dataset import Dataset
-from dlrm.data.transforms.vocabulary import table_row_keys
-from dlrm.diagnosis import describe_bad_loss
 from dlrm.distributed.device import choose_device
 from dlrm.early_stopping import EarlyStopping
-from dlrm.embeddings.initial import InitialValues
-from dlrm.embeddings.local import set_sparse_learning_rate, to_local
-from dlrm.evaluation.predictions import collect_predictions
+from dlrm.evaluation.judge import build_judge
 from dlrm.interrupts import RunInterruptedError, StopSignals
+from dlrm.learner import Learner
 from dlrm.metric_log import METRICS_FILE, MetricLog, Record
-from dlrm.metrics.summary import compute_metrics
-from dlrm.models import build_model, model_config
-from dlrm.models.task import ClickTask
-from dlrm.optim.dense import build_dense_optimizer, dense_parameters
 from dlrm.optim.schedule import learning_rate_factor
+from dlrm.row_names import raw_rows_named, watched
 from dlrm.run import Run
-
-_LOGGED_METRICS = ("auc", "log_loss", "normalized_entropy", "calibration", "pr_auc")
 
 
 @dataclass(slots=True)
@@ -66,12 +57,9 @@ class Trainer:
         self.optimizer = run.config.optimizer
         self.dataset = dataset
         self.device = choose_device(config.device)
-        self.model = self._build_model()
-        self.task = ClickTask(positive_weight=config.positive_weight)
-        self.dense_parameters = dense_parameters(self.model)
-        self.dense_optimizer = build_dense_optimizer(
-            self.dense_parameters, self.optimizer.dense
-        )
+        self.learner = Learner(run, self.device)
+        self.monitor = run.config.monitor
+        self.judge = build_judge(run.config.task, run.schema, run.folder)
         self.train_rows = self._loader("train", shuffle=True)
         self.valid_rows: BatchLoader | None = None
         if dataset.schema.num_rows("valid"):
@@ -80,11 +68,12 @@ class Trainer:
         self.num_steps = config.num_epochs * self.steps_per_epoch
         if config.max_steps is not None:
             self.num_steps = min(self.num_steps, config.max_steps)
-        self.stopping = EarlyStopping(config.monitor, config.early_stopping_patience)
+        self.stopping = EarlyStopping(self.monitor, config.early_stopping_patience)
         self._check_validation()
         self.step = 0
         """Steps taken so far; with the schedule and row order functions of it alone."""
         self._window = _Window()
+        self._begun = False
 
     def _check_validation(self) -> None:
         """Refuse now what the first evaluation, hours away perhaps, would refuse."""
@@ -97,7 +86,17 @@ class Trainer:
                 )
             return
         prior = self.dataset.schema.splits["valid"].prior
-        monitor = self.config.monitor
+        monitor = self.monitor
+        if self.run.schema.label_kind is not LabelKind.click:
+            return
+        if monitor in MONITORS[TaskName.retrieval]:
+            if prior == 0.0:
+                raise ConfigError(
+                    f"trainer.monitor={monitor.value} needs a validation split with "
+                    f"clicks, but none of its rows is one. Enlarge it "
+                    f"(data.split_fractions)."
+                )
+            return
         if prior in (0.0, 1.0) and monitor is not Monitor.log_loss:
             raise ConfigError(
                 f"trainer.monitor={monitor.value} needs a validation split with clicks "
@@ -109,7 +108,7 @@ class Trainer:
         """Return the lines printed before the first step."""
         tables = self.run.schema.tables
         rows = sum(users[0].num_embeddings for users in tables.values())
-        dense = sum(parameter.numel() for parameter in self.dense_parameters)
+        dense = sum(parameter.numel() for parameter in self.learner.dense_parameters)
         splits = self.dataset.schema.splits
         sizes = ", ".join(f"{name} {s.num_rows:,}" for name, s in splits.items())
         threads = torch.get_num_threads()
@@ -130,7 +129,7 @@ class Trainer:
             TrainingError: The loss is not finite, or the monitored metric is undefined.
             RunInterruptedError: SIGINT or SIGTERM came; a checkpoint was written.
         """
-        self.resume()
+        self.begin()
         log = self.open_log()
         try:
             with (
@@ -146,7 +145,7 @@ class Trainer:
             log.close()
         if self.stopping.exhausted:
             self.report(
-                f"Stopped early at step {self.step:,}: {self.config.monitor.value} has "
+                f"Stopped early at step {self.step:,}: {self.monitor.value} has "
                 f"not improved for {self.stopping.num_without_gain} evaluations."
             )
 
@@ -178,13 +177,20 @@ class Trainer:
         """Say whether no step is left to take."""
         return self.step >= self.num_steps or self.stopping.exhausted
 
-    def resume(self) -> None:
-        """Load the newest whole checkpoint, where there is one."""
+    def begin(self) -> None:
+        """Load the newest whole checkpoint, or what a new run starts from."""
+        if self._begun:
+            return
+        self._begun = True
+        if not self.resume() and self.learner.start(self.report):
+            # As checkpoint 0, so that no later start reads an old run's rows again.
+            self._save()
+
+    def resume(self) -> bool:
+        """Load the newest whole checkpoint; return whether there is one."""
         for folder in reversed(list_checkpoints(self.run.checkpoints)):
             try:
-                state = load_checkpoint(
-                    folder, model=self.model, dense_optimizer=self.dense_optimizer
-                )
+                state = self.learner.load(folder)
             except RunError as error:
                 self.report(f"Skipped a checkpoint: {error}")
                 continue
@@ -192,32 +198,16 @@ class Trainer:
             self.stopping.load_state(state["early_stopping"])
             self._mark_best()
             self.report(f"Going on from {folder} (step {self.step:,}).")
-            return
+            return True
+        return False
 
     def _train_step(self, batch: Batch) -> None:
-        # Dropout's randomness is a function of (seed, step), so that a resumed run sees
-        # what the undisturbed one saw and no generator state needs saving.
-        torch.manual_seed(step_seed(self.config.seed, self.step))
         factor = self._rate_factor(self.step)
-        for group in self.dense_optimizer.param_groups:
-            group["lr"] = self.optimizer.dense.lr * factor
-        set_sparse_learning_rate(self.model, self.optimizer.sparse.lr * factor)
-
-        batch = batch.to(self.device, non_blocking=True)
-        logits = self.model(batch)
-        loss_sum, weight_sum = self.task.loss_sum(logits, batch.labels, batch.weights)
-        value = float(loss_sum.detach())
-        if not math.isfinite(value):
-            self._refuse_loss(value, batch, logits)
-        self.dense_optimizer.zero_grad(set_to_none=True)
-        (loss_sum / weight_sum.clamp(min=1e-12)).backward()
-        clip = self.optimizer.dense.clip_norm
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.dense_parameters, clip)
-        self.dense_optimizer.step()
+        with raw_rows_named(self.dataset, "train", batch):
+            loss = self.learner.train_step(batch, step=self.step, rate_factor=factor)
         self.step += 1
-        self._window.loss_sum += value
-        self._window.weight_sum += float(weight_sum)
+        self._window.loss_sum += loss.loss_sum
+        self._window.weight_sum += loss.weight_sum
         self._window.examples += len(batch)
 
     def _after_step(self, log: MetricLog) -> Record | None:
@@ -267,16 +257,17 @@ class Trainer:
 
     def _evaluate(self, rows: BatchLoader, log: MetricLog) -> bool:
         """Evaluate on the validation split and say whether this was the best so far."""
-        batches = rows.batches(0)
-        found = collect_predictions(self.model, batches, self.device)
-        metrics = compute_metrics(found.labels, found.logits, found.weights)
-        best = self.stopping.update(metrics[self.config.monitor.value], step=self.step)
+        batches = watched(rows.batches(0), self.dataset, "valid")
+        with self.learner.predicting(), batches:
+            found = self.judge.collect(self.learner.model, batches, self.device)
+        metrics = self.judge.metrics(found)
+        best = self.stopping.update(metrics[self.monitor.value], step=self.step)
         record: Record = {"step": self.step, "split": "valid"}
-        record |= {name: metrics[name] for name in _LOGGED_METRICS}
+        record |= {name: metrics[name] for name in self.judge.logged}
         log.write(record)
         shown = "  ".join(
             f"{name} {metrics[name]:.5f}"
-            for name in _LOGGED_METRICS[:4]
+            for name in self.judge.logged[:4]
             if metrics[name] is not None
         )
         self.report(f"step {self.step:>7,}  valid  {shown}{'  best' if best else ''}")
@@ -284,11 +275,9 @@ class Trainer:
 
     def _save(self, *, best: bool = False) -> None:
         epoch, position = divmod(self.step, self.steps_per_epoch)
-        save_checkpoint(
+        self.learner.save(
             self.run.checkpoints,
             step=self.step,
-            model=self.model,
-            dense_optimizer=self.dense_optimizer,
             state={
                 "epoch": epoch,
                 "position": position,
@@ -309,39 +298,9 @@ class Trainer:
             mark_best(
                 self.run.checkpoints,
                 step=best.best_step,
-                metric=self.config.monitor.value,
+                metric=self.monitor.value,
                 value=best.best_value,
             )
-
-    def _refuse_loss(self, value: float, batch: Batch, logits: torch.Tensor) -> None:
-        raise TrainingError(
-            describe_bad_loss(
-                value,
-                step=self.step + 1,
-                model=self.model,
-                batch=batch,
-                logits=logits,
-                checkpoints=self.run.checkpoints,
-                optimizer=self.optimizer,
-            )
-        )
-
-    def _build_model(self) -> torch.nn.Module:
-        torch.manual_seed(self.config.seed)
-        config, schema = model_config(self.run.config.model), self.run.schema
-        model = build_model(config, schema)
-        initial = InitialValues(
-            seed=self.config.seed,
-            init=lambda table: schema.options(table).init or config.embedding_init,
-            row_keys=lambda table: table_row_keys(self.run.folder, schema, table),
-        )
-        to_local(
-            model,
-            optimizer=self.optimizer.sparse,
-            device=self.device,
-            initial=initial,
-        )
-        return model.to(self.device)
 
     def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
         rows = self.dataset.split(split)
@@ -359,15 +318,6 @@ class Trainer:
             prefetch_batches=self.config.prefetch_batches,
             pin_memory=self.device.type == "cuda",
         )
-
-
-def step_seed(seed: int, step: int) -> int:
-    """Return the 63-bit seed of one step's randomness (splitmix64's finaliser)."""
-    mask = 2**64 - 1
-    value = (seed * 0x9E3779B97F4A7C15 + step + 1) & mask
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
-    return (value ^ (value >> 31)) >> 1
 
 
 def _shown(record: Record | None) -> dict[str, object] | None:

@@ -16,10 +16,13 @@ from dlrm.config.errors import TrainingError
 from dlrm.config.features import DenseFeature, SparseFeature
 from dlrm.data.preparation.prepare import prepare_dataset
 from dlrm.data.storage.dataset import Dataset
+from dlrm.embeddings.state import table_states
+from dlrm.evaluation.predictions import collect_predictions
 from dlrm.interrupts import RunInterruptedError
+from dlrm.learner import step_seed
 from dlrm.metric_log import read_metrics
-from dlrm.run import Run, create_run
-from dlrm.trainer import Trainer, step_seed
+from dlrm.run import Run, create_run, load_model
+from dlrm.trainer import Trainer
 from tests.runs import digest, tiny_config
 
 
@@ -104,6 +107,54 @@ def test_a_stopped_run_ends_as_the_one_that_was_never_stopped(
     assert json.loads((stopped.checkpoints / "best.json").read_text()) == json.loads(
         (whole.checkpoints / "best.json").read_text()
     )
+
+
+TABLE_OPTIONS = (
+    "model.embedding_dtype=float16",
+    "tables.item.admit_after=3",
+    "tables.item.optimizer.name=adam",
+    "tables.item.optimizer.lr=0.01",
+    "tables.brand.dtype=bfloat16",
+    "tables.brand.gradient=dense",
+    "tables.category.frozen=true",
+    "tables.region.padding_idx=1",
+    "tables.slot.init.name=normal",
+    "tables.slot.init.scale=0.1",
+    "tables.tag.max_norm=0.5",
+    "tables.tag.scale_grad_by_freq=true",
+    "data.sparse_features.tags.pooling=max",
+    "data.sparse_features.interests.pooling=max",
+)
+
+
+def test_tables_of_all_options_train_resume_and_evaluate_to_the_bit(
+    tmp_path: Path, prepared: Path
+):
+    extra = ("trainer.num_epochs=2", *TABLE_OPTIONS)
+    whole, trainer, _ = start(tmp_path, prepared, "run_name=whole", *extra)
+    trainer.fit()
+    stopped, stopping, _ = start(tmp_path, prepared, "run_name=stopped", *extra)
+    log = stopping.open_log()
+    for _ in stopping.steps(log):
+        if stopping.step == 9:
+            stopping._save()
+            break
+    log.close()
+    again(stopped).fit()
+    assert weights(stopped, 14) == weights(whole, 14)
+    states = table_states(trainer.learner.model)
+    dtypes = {state.weight.dtype for state in states.values()}
+    assert dtypes == {torch.float16, torch.bfloat16}
+    assert set(states["item"].optimizer) == {"exp_avg", "exp_avg_sq", "uses"}
+    assert not states["region"].weight[1].any()
+
+    last = whole.checkpoints / "step_000000014"
+    loaded = load_model(whole, checkpoint=last, device=torch.device("cpu"))
+    found = [
+        collect_predictions(model, trainer.valid_rows.batches(0), torch.device("cpu"))
+        for model in (trainer.learner.model, loaded)
+    ]
+    assert found[0].logits.tolist() == found[1].logits.tolist()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -220,10 +271,11 @@ def test_clipping_bounds_the_step_of_sgd(tmp_path: Path, prepared: Path):
         tmp_path, prepared, "optimizer.dense.name=SGD", "optimizer.dense.lr=1.0",
         "optimizer.dense.clip_norm=0.01", "optimizer.schedule.warmup_steps=0",
     )  # fmt: skip
-    before = [p.detach().clone() for p in trainer.dense_parameters]
+    before = [p.detach().clone() for p in trainer.learner.dense_parameters]
     trainer._train_step(next(trainer.train_rows.batches(0)))
     moves = [
-        a.detach() - b for a, b in zip(trainer.dense_parameters, before, strict=True)
+        a.detach() - b
+        for a, b in zip(trainer.learner.dense_parameters, before, strict=True)
     ]
     norm = torch.sqrt(sum(move.square().sum() for move in moves))
     assert 0.0099 < norm.item() <= 0.01001
