@@ -1,7 +1,7 @@
 """Train click-through-rate models at any scale from one configuration.
 
 The verbs of the command line are functions here: ``dlrm.prepare``, ``dlrm.train``,
-``dlrm.evaluate`` and ``dlrm.predict``.
+``dlrm.evaluate``, ``dlrm.predict``, ``dlrm.nearest`` and ``dlrm.table_vectors``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = ("prepare", "train", "resume", "evaluate", "predict")
+_PLACES = {"resume": "train", "nearest": "embeddings", "table_vectors": "embeddings"}
+"""Modules of verbs that are not called as their command is."""
+_VERBS = ("prepare", "train", "evaluate", "predict", *_PLACES)
 
 
 def __getattr__(name: str) -> Any:
     """Import a verb when it is first used, so that ``import dlrm`` stays quick."""
     if name not in _VERBS:
         raise AttributeError(f"module 'dlrm' has no attribute '{name}'")
-    place = "train" if name == "resume" else name
-    return getattr(importlib.import_module(f"dlrm.commands.{place}"), name)
+    place = importlib.import_module(f"dlrm.commands.{_PLACES.get(name, name)}")
+    return getattr(place, name)

@@ -27,13 +27,14 @@ from torch import nn
 from dlrm.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
 from dlrm.config.compose import load_config, save_config
 from dlrm.config.errors import ConfigError, DataError, RunError
-from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
 from dlrm.config.root import Config
 from dlrm.config.schema import SCHEMA_FILE, FeatureSchema
+from dlrm.config.towers import TowersConfig
+from dlrm.data.catalogue import build_catalogue
 from dlrm.data.preparation.prepare import prepare_dataset
 from dlrm.data.storage.dataset import Dataset
 from dlrm.embeddings.local import to_local
-from dlrm.models import build_model, model_config
+from dlrm.models import build_model, check_task, model_config
 
 CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
@@ -84,6 +85,8 @@ def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
         RunError: ``run_name`` names a directory that exists.
     """
     schema = model_schema(config, FeatureSchema.load(dataset))
+    model = model_config(config.model)
+    check_task(model, config.task.resolved(schema.label_kind))
     folder = new_folder(config)
     aside = folder.with_name(f".creating-{os.getpid()}-{uuid.uuid4().hex}")
     aside.mkdir(parents=True)
@@ -92,6 +95,9 @@ def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
         schema.save(aside)
         if (dataset / "vocabularies").is_dir():
             shutil.copytree(dataset / "vocabularies", aside / "vocabularies")
+        if isinstance(model, TowersConfig):
+            opened = Dataset.open(dataset, verify=False)
+            build_catalogue(opened, model.document_features).save(aside)
         if code:
             (aside / "code").mkdir()
             for path in code:
@@ -114,6 +120,14 @@ def _publish(aside: Path, config: Config) -> Path:
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
+
+
+def amend_manifest(run: Run, **entries: Any) -> None:
+    """Add entries to a run's manifest; the file is replaced whole."""
+    path = run.folder / MANIFEST_FILE
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(json.dumps({**run.manifest(), **entries}, indent=2) + "\n")
+    aside.replace(path)
 
 
 def open_run(folder: Path) -> Run:
@@ -146,9 +160,9 @@ def load_model(run: Run, *, checkpoint: Path, device: torch.device) -> nn.Module
         RunError: The checkpoint is missing or damaged.
     """
     model = build_model(model_config(run.config.model), run.schema)
-    # Plain SGD keeps no state, so that a model for prediction is its weights alone.
-    stateless = SparseOptimizer(name=SparseOptimizerName.sgd)
-    to_local(model, optimizer=stateless, device=device, initial=None)
+    # The kernels of training, so that vectors are equal to the bit, without its state.
+    optimizer = run.config.optimizer.sparse
+    to_local(model, optimizer=optimizer, device=device, trainable=False)
     model.to(device)
     load_checkpoint(checkpoint, model=model, dense_optimizer=None)
     return model.eval()

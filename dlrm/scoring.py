@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -23,24 +23,22 @@ from dlrm.data.preparation.prepare import iter_encoded
 from dlrm.data.sources import open_source
 from dlrm.data.storage.dataset import Dataset
 from dlrm.data.transforms.fitted import FittedTransforms
+from dlrm.data.transforms.outside_ids import OutsideIds
 from dlrm.distributed.device import choose_device
-from dlrm.evaluation.predictions import (
-    Predictions,
-    collect_predictions,
-    concatenate_predictions,
-)
-from dlrm.metrics.link import probabilities_from_logits
+from dlrm.evaluation.judge import Found, Judge, build_judge
+from dlrm.row_names import watched
 from dlrm.run import Run, load_model
 
 RawRows: TypeAlias = str | Path | pd.DataFrame
 _BATCH_SIZE = 8192
+_MAX_LOGITS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Predictions and, row-aligned, where each row came from and its kept columns."""
 
-    predictions: Predictions
+    predictions: Found
     side: pa.Table
 
 
@@ -62,9 +60,10 @@ def score_split(run: Run, dataset: Dataset, *, split: str, checkpoint: Path) -> 
         dataset.split(split),
         run.schema,
         order=RowOrder(sizes[split], seed=0, shuffle=False, max_rows_in_memory=1),
-        global_batch_size=_BATCH_SIZE,
+        global_batch_size=_batch_size(run),
     )
-    predictions = collect_predictions(model, loader.batches(0), device)
+    with watched(loader.batches(0), dataset, split) as batches:
+        predictions = judge_of(run).collect(model, batches, device)
     return Scored(predictions, dataset.side(split))
 
 
@@ -77,12 +76,18 @@ def _load(run: Run, checkpoint: Path) -> tuple[nn.Module, torch.device]:
 
 
 def score_rows(
-    run: Run, rows: RawRows, *, checkpoint: Path, with_labels: bool
+    run: Run,
+    rows: RawRows,
+    *,
+    checkpoint: Path,
+    with_labels: bool,
+    outside: OutsideIds | None = None,
 ) -> Iterator[Scored]:
     """Apply the run's fitted transforms to raw rows and score them, part after part.
 
     Row ids count from 0 over all parts. Bad rows are errors, whatever the run's policy:
-    the result is row for row with the input.
+    the result is row for row with the input. ``outside`` counts ids that training
+    never saw.
 
     Raises:
         UserError: The input cannot be read as the run's data was.
@@ -95,10 +100,13 @@ def score_rows(
     source = open_source(data, frame, with_labels=required)
     transforms = FittedTransforms.load(run.folder)
     model, device = _load(run, checkpoint)
+    judge = judge_of(run)
+    observe = None if outside is None else outside.observe
     start = 0
-    for encoded, side in iter_encoded(data, transforms, source, with_labels):
-        batches = encoded_batches([encoded], run.schema, _BATCH_SIZE)
-        found = collect_predictions(model, batches, device)
+    parts = iter_encoded(data, transforms, source, with_labels, observe)
+    for encoded, side in parts:
+        batches = encoded_batches([encoded], run.schema, _batch_size(run))
+        found = judge.collect(model, batches, device)
         found = dataclasses.replace(found, row_ids=found.row_ids + start)
         yield Scored(found, side)
         start += len(encoded)
@@ -107,23 +115,35 @@ def score_rows(
         raise DataError(f"input must have rows, but {name} has none.")
 
 
-def score_table(run: Run, rows: RawRows, *, checkpoint: Path) -> Iterator[pa.Table]:
-    """Score rows that need no label; yield tables of row, id, probability and logit."""
-    id_column = run.config.data.id_column
-    for part in score_rows(run, rows, checkpoint=checkpoint, with_labels=False):
+def score_table(
+    run: Run, rows: RawRows, *, checkpoint: Path, outside: OutsideIds | None = None
+) -> Iterator[pa.Table]:
+    """Score rows that need no label; yield tables of row, id and the judge's scores."""
+    id_column, judge = run.config.data.id_column, judge_of(run)
+    for part in score_rows(
+        run, rows, checkpoint=checkpoint, with_labels=False, outside=outside
+    ):
         found = part.predictions
-        columns = {"row": found.row_ids}
+        columns: dict[str, Any] = {"row": found.row_ids}
         if id_column is not None:
             columns[id_column] = part.side[id_column]
-        columns["probability"] = probabilities_from_logits(found.logits)
-        columns["logit"] = found.logits
-        yield pa.table(columns)
+        yield pa.table(columns | judge.scores(found))
 
 
-def concatenate_scored(parts: list[Scored]) -> Scored:
+def judge_of(run: Run) -> Judge:
+    """Return the judge of a run's task."""
+    return build_judge(run.config.task, run.schema, run.folder)
+
+
+def _batch_size(run: Run) -> int:
+    """Return the rows whose logits are held at a time."""
+    return max(1, min(_BATCH_SIZE, _MAX_LOGITS // run.schema.num_outputs))
+
+
+def concatenate_scored(parts: list[Scored], judge: Judge) -> Scored:
     """Return all parts as one, in order."""
     return Scored(
-        concatenate_predictions([part.predictions for part in parts]),
+        judge.concatenate([part.predictions for part in parts]),
         # A column without any value in one part has no type of its own there.
         pa.concat_tables([part.side for part in parts], promote_options="permissive"),
     )
@@ -154,6 +174,7 @@ def input_config(data: DataConfig, rows: RawRows) -> DataConfig:
         table=table,
         movielens=None,
         synthetic=None,
+        fasttext=data.fasttext if form is SourceFormat.fasttext else None,
     )
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dlrm.config.environment import read_environment
+from tests.embeddings.sharded.ranks import Ranks
 from tests.runs import ClicksRun, tiny_config, tiny_overrides, train_clicks
 
 if TYPE_CHECKING:
     from dlrm.run import Run
+
+POOLS = {"one_rank", "two_ranks", "ranks"}
+"""Fixtures of processes that stay up for all tests that need ranks."""
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +72,34 @@ def _one_thread() -> None:
         torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that asks for public data sets."""
+@pytest.fixture(scope="session")
+def one_rank() -> Iterator[Ranks]:
+    ranks = Ranks(1)
+    yield ranks
+    ranks.stop()
+
+
+@pytest.fixture(scope="session")
+def two_ranks() -> Iterator[Ranks]:
+    ranks = Ranks(2)
+    yield ranks
+    ranks.stop()
+
+
+@pytest.fixture(params=[1, 2], ids=["1 rank", "2 ranks"])
+def ranks(request: pytest.FixtureRequest) -> Ranks:
+    return request.getfixturevalue("one_rank" if request.param == 1 else "two_ranks")
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Mark what asks for public data sets, and keep what needs ranks in one process."""
+    grouped = config.pluginmanager.hasplugin("xdist")
     for item in items:
-        if "real_data" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "real_data" in fixtures:
             item.add_marker(pytest.mark.real_data)
+        # The ranks then start once.
+        if grouped and POOLS & fixtures:
+            item.add_marker(pytest.mark.xdist_group("ranks"))

@@ -16,6 +16,7 @@ from dlrm.config.compose import compose
 from dlrm.config.data import (
     CriteoSource,
     DataConfig,
+    FasttextSource,
     MovielensSource,
     SourceFormat,
     SyntheticSource,
@@ -26,17 +27,21 @@ from dlrm.config.features import DenseFeature, SparseFeature
 from dlrm.config.keys import all_keys, type_at, without_none
 from dlrm.config.root import Config
 from dlrm.config.table_options import TableOptions
+from dlrm.config.text import TextOptions
 from dlrm.config.workload import WorkloadConfig
 from dlrm.models import model_config
 
 ROOT = Path(dlrm.__file__).parent.parent
 SETTINGS = ROOT / "docs" / "configuration.md"
+MODELS_PAGE = ROOT / "docs" / "models.md"
 PAGES = [
     page
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
     if page.is_file()
 ]
-MODELS = ("dlrm", "dlrm_dcnv2")
+MODELS = tuple(sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")))
+OWN_DEFAULTS = {"fasttext": ("embedding_dim", "embedding_init")}
+"""Settings whose default in one model is that of its paper."""
 REQUIRED = ("data.name", "data.format")
 
 ROW = re.compile(r"^\| `([a-z_0-9.<>]+)` \| ([^|]*) \| [^|]+ \|$", re.MULTILINE)
@@ -91,7 +96,9 @@ def default_of(key: str) -> Any:
         "data.movielens.": MovielensSource(),
         "data.criteo.": CriteoSource(),
         "data.table.": TableSource(),
+        "data.fasttext.": FasttextSource(),
         "data.dense_features.<name>.": DenseFeature(),
+        "data.sparse_features.<name>.text.": TextOptions(),
         "data.sparse_features.<name>.": SparseFeature(),
         "tables.<name>.init.": EmbeddingInit(),
         "tables.<name>.": TableOptions(),
@@ -100,8 +107,8 @@ def default_of(key: str) -> Any:
         "": composed(),
     }
     if key.startswith("model."):
-        key = key.removeprefix("model.")
-        sections = model_sections()
+        key, own = key.removeprefix("model."), composed().model["name"]
+        sections = sorted(model_sections(), key=lambda section: section.name != own)
         found = next(s for s in sections if hasattr(s, key.partition(".")[0]))
     else:
         prefix = next(prefix for prefix in roots if key.startswith(prefix))
@@ -147,6 +154,22 @@ def test_documented_defaults_are_those_in_use():
         elif value_of(text) != default_of(key):
             wrong[key] = (text, default_of(key))
     assert wrong == {}
+
+
+def test_a_setting_has_one_default_in_all_models_that_have_it():
+    defaults: dict[str, set[str]] = {}
+    for section in model_sections():
+        for field in dataclasses.fields(section):
+            own = OWN_DEFAULTS.get(section.name, ())
+            if field.name not in ("name", *own):
+                shown = repr(getattr(section, field.name))
+                defaults.setdefault(field.name, set()).add(shown)
+    assert {key: found for key, found in defaults.items() if len(found) > 1} == {}
+
+
+def test_every_model_stands_in_the_table_of_models():
+    rows = re.findall(r"^\| `([a-z_0-9]+)` \|", read(MODELS_PAGE), re.MULTILINE)
+    assert sorted(rows) == list(MODELS)
 
 
 def test_every_name_that_a_setting_takes_is_documented():

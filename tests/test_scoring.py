@@ -21,6 +21,7 @@ from dlrm.run import Run, find_checkpoint, load_model, open_dataset
 from dlrm.scoring import (
     concatenate_scored,
     input_config,
+    judge_of,
     score_rows,
     score_split,
     score_table,
@@ -77,7 +78,7 @@ def test_rows_are_numbered_over_all_parts_of_a_frame(
         score_rows(clicks.run, frame, checkpoint=best(clicks.run), with_labels=True)
     )
     assert (len(whole), len(parts)) == (1, 8)
-    joined = concatenate_scored(parts)
+    joined = concatenate_scored(parts, judge_of(clicks.run))
     assert joined.predictions.row_ids.tolist() == list(range(50))
     # Matrix products of other sizes may round differently.
     np.testing.assert_allclose(
@@ -109,7 +110,8 @@ def test_a_part_whose_kept_column_is_empty_joins_the_others(
     scored = concatenate_scored(
         list(
             score_rows(clicks.run, frame, checkpoint=best(clicks.run), with_labels=True)
-        )
+        ),
+        judge_of(clicks.run),
     )
     assert scored.side["shop"].to_pylist() == shops
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dlrm.data.storage.dataset import Dataset
+    from dlrm.data.transforms.outside_ids import OutsideIds
     from dlrm.run import Run
     from dlrm.scoring import Scored
 
@@ -101,8 +102,8 @@ def evaluate(
         )
     import_code([Path(file) for file in code])
 
-    from dlrm.evaluation.evaluation import format_metrics
     from dlrm.run import open_dataset, open_run
+    from dlrm.scoring import judge_of
 
     opened = open_run(Path(run))
     check_code(opened.folder, given=bool(code))
@@ -112,10 +113,12 @@ def evaluate(
         metrics = evaluate_split(opened, dataset, split=name, checkpoint=checkpoint)
     else:
         assert name is not None
-        metrics = _evaluate_input(opened, input, name=name, checkpoint=checkpoint)
-    report(format_metrics(metrics))
+        metrics = _evaluate_input(
+            opened, input, name=name, checkpoint=checkpoint, report=report
+        )
+    report(judge_of(opened).describe(metrics))
     group = opened.config.data.group_column
-    if group is not None and "gauc" not in metrics:
+    if group is not None and "auc" in metrics and "gauc" not in metrics:
         report(f"No grouped AUC: the rows have no column '{group}'.")
     report(f"\nreport  {opened.evaluation(name) / 'report.html'}")
     return metrics
@@ -147,21 +150,38 @@ def _result_name(rows: str | Path | pd.DataFrame, name: str | None) -> str:
 
 
 def _evaluate_input(
-    run: Run, rows: str | Path | pd.DataFrame, *, name: str, checkpoint: str
+    run: Run,
+    rows: str | Path | pd.DataFrame,
+    *,
+    name: str,
+    checkpoint: str,
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Evaluate on new labelled rows."""
+    """Evaluate on new labelled rows; say what ids of them training never saw."""
+    from dlrm.data.transforms.outside_ids import OutsideIds
     from dlrm.run import find_checkpoint
-    from dlrm.scoring import concatenate_scored, score_rows
+    from dlrm.scoring import concatenate_scored, judge_of, score_rows
 
-    found = find_checkpoint(run, checkpoint)
-    parts = score_rows(run, rows, checkpoint=found, with_labels=True)
-    scored = concatenate_scored(list(parts))
-    return _write(run, scored, name=name, checkpoint=found)
+    found, outside = find_checkpoint(run, checkpoint), OutsideIds()
+    parts = score_rows(run, rows, checkpoint=found, with_labels=True, outside=outside)
+    scored = concatenate_scored(list(parts), judge_of(run))
+    metrics = _write(run, scored, name=name, checkpoint=found, outside=outside)
+    for line in outside.describe(run.schema):
+        report(line)
+    return metrics
 
 
-def _write(run: Run, scored: Scored, *, name: str, checkpoint: Path) -> dict[str, Any]:
+def _write(
+    run: Run,
+    scored: Scored,
+    *,
+    name: str,
+    checkpoint: Path,
+    outside: OutsideIds | None = None,
+) -> dict[str, Any]:
     from dlrm.evaluation.evaluation import ReportContext, write_evaluation
     from dlrm.metric_log import read_metrics
+    from dlrm.scoring import judge_of
 
     manifest = run.manifest()
     context = ReportContext(
@@ -175,10 +195,12 @@ def _write(run: Run, scored: Scored, *, name: str, checkpoint: Path) -> dict[str
     )
     return write_evaluation(
         run.evaluation(name),
+        judge=judge_of(run),
         predictions=scored.predictions,
         side=scored.side,
         group_column=_group_column(run, scored),
         context=context,
+        outside_ids=None if outside is None else outside.record(),
     )
 
 

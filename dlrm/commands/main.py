@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Train a model, preparing the data first if needed",
     "evaluate": "Measure a trained model on a split or a labelled file",
     "predict": "Score raw rows with a trained model",
+    "embeddings": "Look into a trained table: nearest rows, vectors under raw keys",
     "bench": "Measure this machine's speed",
     "doctor": "Check this installation and say how to mend it",
 }

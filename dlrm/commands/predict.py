@@ -1,4 +1,4 @@
-"""``dlrm predict``: raw rows in, click probabilities out, row for row."""
+"""``dlrm predict``: raw rows in, probabilities out, row for row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HELP = CommandHelp(
     description=(
         "Applies the run's own fitted transforms to raw rows, which need no label, and "
         "writes row, id (where data.id_column is set), probability and logit, row for "
-        "row."
+        "row; where labels are classes, the likeliest of them and their probabilities."
     ),
     keys={
         "run": "the run directory that dlrm train printed",
@@ -63,6 +63,8 @@ def predict(
 ) -> pd.DataFrame:
     """Return one row for each raw row: ``row``, id, ``probability`` and ``logit``.
 
+    Where labels are classes: ``class_1``, ``probability_1``, ``class_2``, ...
+
     Raises:
         UserError: The run or the input does not fit; see the message.
     """
@@ -102,10 +104,14 @@ def _predict_file(
     import_code(code)
     check_code(run, given=bool(code))
 
+    from dlrm.data.transforms.outside_ids import OutsideIds
     from dlrm.run import find_checkpoint, open_run
     from dlrm.scoring import score_table
 
-    opened = open_run(run)
+    opened, outside = open_run(run), OutsideIds()
     found = find_checkpoint(opened, checkpoint)
-    num_rows = write_tables(target, score_table(opened, source, checkpoint=found))
+    tables = score_table(opened, source, checkpoint=found, outside=outside)
+    num_rows = write_tables(target, tables)
+    for line in outside.describe(opened.schema):
+        report(line)
     report(f"{num_rows:,} rows scored with {found.name} -> {target}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from dlrm.config.compose import compose, preset_groups
 from dlrm.config.errors import ConfigError
-from dlrm.config.overrides import PATH_KEYS, parse_override, parse_setting
+from dlrm.config.overrides import holds_path, parse_override, parse_setting
 
 TABLE_FILE = "sweep.csv"
 _COLUMNS = ("run", "overrides", "status", "best_valid", "split", "auc", "log_loss")
@@ -139,7 +139,7 @@ def _sweep_folder(overrides: Sequence[str]) -> tuple[Path, list[str]]:
 
 def _values(text: str) -> list[str]:
     setting = parse_setting(text)
-    if setting.sign == "~" or setting.key in PATH_KEYS or not setting.value:
+    if setting.sign == "~" or holds_path(setting.key) or not setting.value:
         return [text]
     if setting.key.endswith((".delimiter", ".separator")):
         return [text]

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.commands.code import check_code, import_code
+from dlrm.config.checks import require
 from dlrm.config.compose import compose, load_config, save_config
 from dlrm.config.errors import ConfigError
 from dlrm.config.progress import report_line
+from dlrm.config.task import TaskName
+from dlrm.config.towers import TowersConfig
 from dlrm.distributed.context import ProcessContext
 
 if TYPE_CHECKING:
@@ -45,12 +48,14 @@ HELP = CommandHelp(
         "trainer.global_batch_size": "examples a step",
         "optimizer.sparse.lr": "learning rate of the embedding tables",
         "optimizer.dense.lr": "learning rate of everything else",
+        "init_from": "an earlier run to start from: its rows by key, its parameters",
     },
     examples=(
         "dlrm train",
         "dlrm train data=movielens_1m data.source=ml-1m trainer.seed=1",
         "dlrm train -m optimizer.dense.lr=0.001,0.01 trainer.seed=1,2",
         "dlrm train run=outputs/20260131-101500-synthetic-dlrm",
+        "dlrm train data=clicks init_from=outputs/20260131-101500-clicks-dlrm",
     ),
 )
 
@@ -136,14 +141,28 @@ def _check_before_preparing(config: Config) -> None:
     # The other sections have been checked by now, so that a mistake there cost no
     # import of torch.
     from dlrm.metric_log import check_loggers
-    from dlrm.models import model_config
+    from dlrm.models import check_task, model_config
     from dlrm.optim.dense import check_dense_optimizer
     from dlrm.run import new_folder
+    from dlrm.warm_start.start import check_start
 
-    model_config(config.model)
+    model = model_config(config.model)
+    task = config.task.resolved(config.data.label_kind)
+    check_task(model, task)
+    require(
+        not config.data.all_clicks or task is TaskName.retrieval,
+        "data.all_clicks",
+        "false but for task.name=retrieval",
+        config.data.all_clicks,
+    )
+    if isinstance(model, TowersConfig):
+        model.check_features(
+            [*config.data.sparse_features, *config.data.dense_features]
+        )
     check_dense_optimizer(config.optimizer.dense)
     check_loggers(config.logger)
     new_folder(config)
+    check_start(config)
 
 
 def resume(
@@ -184,14 +203,16 @@ def _fit_and_judge(
     run: Run, dataset: Dataset, report: Callable[[str], None], *, is_new: bool
 ) -> None:
     from dlrm.commands.evaluate import evaluate_split
-    from dlrm.evaluation.evaluation import format_metrics
     from dlrm.interrupts import RunInterruptedError
     from dlrm.run import locked, removed_unless_built
+    from dlrm.scoring import judge_of
     from dlrm.trainer import Trainer
 
     with locked(run):
         with removed_unless_built(run) if is_new else nullcontext():
             trainer = Trainer(run, dataset, report=report)
+            if is_new:
+                trainer.begin()
         report(trainer.describe())
         try:
             trainer.fit()
@@ -201,8 +222,7 @@ def _fit_and_judge(
         del trainer  # Frees the optimizer state before the evaluation.
         for split in [s for s in _JUDGED if dataset.schema.num_rows(s)][:1]:
             metrics = evaluate_split(run, dataset, split=split)
-            report(
-                f"\nBest checkpoint on the {split} split:\n{format_metrics(metrics)}"
-            )
+            shown = judge_of(run).describe(metrics)
+            report(f"\nBest checkpoint on the {split} split:\n{shown}")
             report(f"\nreport  {run.evaluation(split) / 'report.html'}")
         report(f"run     {run.folder}")

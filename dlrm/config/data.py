@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dlrm.config.checks import require
-from dlrm.config.delimiters import delimiter_text
+from dlrm.config.delimiters import bag_delimiter, delimiter_text
 from dlrm.config.errors import ConfigError
 from dlrm.config.features import DenseFeature, SparseFeature
+from dlrm.config.labels import LabelKind
 from dlrm.config.tables import check_name, check_tables
 
 SPLITS = ("train", "valid", "test")
@@ -24,6 +25,8 @@ class SourceFormat(Enum):
     criteo_kaggle = "criteo_kaggle"
     criteo_1tb = "criteo_1tb"
     table = "table"
+    fasttext = "fasttext"
+    """Lines of text with ``__label__`` words, as fastText reads them."""
 
 
 class Split(Enum):
@@ -125,6 +128,28 @@ class TableSource:
         require(sound, "data.table.column_names", "names that differ", names)
 
 
+@dataclass(kw_only=True, slots=True)
+class FasttextSource:
+    """fastText's files: a row a line, a label each word that starts by the prefix.
+
+    The rows have the columns ``data.label`` (a list) and ``text`` (all other words).
+    """
+
+    label_prefix: str = "__label__"
+    """What labels start with; it is no part of the class's name."""
+
+    def __post_init__(self) -> None:
+        """Check the prefix.
+
+        Raises:
+            ConfigError: No word could start with it.
+        """
+        prefix = self.label_prefix
+        sound = len(prefix.split()) == 1 and prefix.split()[0] == prefix
+        key = "data.fasttext.label_prefix"
+        require(sound, key, "text without spaces", repr(prefix))
+
+
 def _is_encoding(name: str) -> bool:
     try:
         return codecs.lookup(name)._is_text_encoding
@@ -137,6 +162,7 @@ _SOURCE_CLASSES: dict[str, type] = {
     "movielens": MovielensSource,
     "criteo": CriteoSource,
     "table": TableSource,
+    "fasttext": FasttextSource,
 }
 _SOURCE_SECTIONS = {
     SourceFormat.synthetic: "synthetic",
@@ -144,6 +170,7 @@ _SOURCE_SECTIONS = {
     SourceFormat.criteo_kaggle: "criteo",
     SourceFormat.criteo_1tb: "criteo",
     SourceFormat.table: "table",
+    SourceFormat.fasttext: "fasttext",
 }
 
 
@@ -164,9 +191,18 @@ class DataConfig:
     movielens: MovielensSource | None = None
     criteo: CriteoSource | None = None
     table: TableSource | None = None
+    fasttext: FasttextSource | None = None
 
     label: str = "label"
-    """Column of clicks: 0 or 1."""
+    """Column of what is to be predicted."""
+    label_kind: LabelKind = LabelKind.click
+    """Clicks, or classes: those of the training rows, most frequent first."""
+    label_delimiter: str | None = None
+    """For ``multilabel``: separates the classes of one row, as a feature's
+    ``delimiter`` does its ids; not set where the column holds lists."""
+    all_clicks: bool = False
+    """Whether training rows may all be clicks, as in a log of pairs for ``retrieval``;
+    otherwise that is taken for a mistake."""
     dense_features: dict[str, DenseFeature] = field(default_factory=dict)
     sparse_features: dict[str, SparseFeature] = field(default_factory=dict)
     id_column: str | None = None
@@ -214,6 +250,7 @@ class DataConfig:
             sparse.check(f"data.sparse_features.{name}")
         check_tables(self.sparse_features)
         self._refuse_label_as_feature()
+        self._check_label()
         self._check_columns()
         self._check_files()
         self._check_source_sections()
@@ -242,6 +279,18 @@ class DataConfig:
             columns[f"{key}.weight_column"] = feature.weight_column or ""
         for key, column in columns.items():
             require(column != self.label, key, "another column than data.label", column)
+
+    def _check_label(self) -> None:
+        if self.label_delimiter is None:
+            return
+        key = "data.label_delimiter"
+        require(
+            self.label_kind is LabelKind.multilabel,
+            key,
+            f"unset for label_kind={self.label_kind.value}",
+            self.label_delimiter,
+        )
+        bag_delimiter(self.label_delimiter, key=key)
 
     def _check_files(self) -> None:
         for name in self.files:

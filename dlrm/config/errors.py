@@ -15,6 +15,15 @@ class DataError(UserError):
     """A file, row or value that cannot be read as the config says it should."""
 
 
+class BadIdError(DataError):
+    """An id of a batch that its table does not have."""
+
+    def __init__(self, message: str, feature: str = "", row: int = -1) -> None:
+        """Keep the feature, and the row of the batch, for whoever knows the rows."""
+        super().__init__(message)
+        self.feature, self.row = feature, row
+
+
 class DatasetError(UserError):
     """A prepared dataset that is missing, damaged or does not fit the config."""
 

@@ -72,15 +72,20 @@ class RegisteredModel:
     name: str
     config_class: type[ModelConfig]
     build: Callable[..., Any]
+    multiple_outputs: bool = False
+    """Whether the logits are [B, num_outputs of the schema], not [B, 1] alone."""
 
 
 _MODELS: dict[str, RegisteredModel] = {}
 
 
 def register_model(
-    name: str, config_class: type[ModelConfig]
+    name: str, config_class: type[ModelConfig], *, multiple_outputs: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a model, called as ``build(config, schema)``, under ``model.name``.
+
+    With ``multiple_outputs`` it gives a logit a class where labels are classes, and is
+    refused such labels without.
 
     Raises:
         ConfigError: Another model has this name.
@@ -93,7 +98,7 @@ def register_model(
                 f"Model names must be unique, but '{name}' is registered by both "
                 f"{other.build.__module__} and {build.__module__}. Rename one of them."
             )
-        _MODELS[name] = RegisteredModel(name, config_class, build)
+        _MODELS[name] = RegisteredModel(name, config_class, build, multiple_outputs)
         return build
 
     return register

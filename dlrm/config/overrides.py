@@ -17,8 +17,12 @@ from dlrm.config.keys import did_you_mean, type_at, without_none
 from dlrm.config.root import Config
 from dlrm.config.sections import readable_errors
 
-PATH_KEYS = frozenset({"data.source", "data.prepared", "output", "run_name"})
+PATH_KEYS = frozenset(
+    {"data.source", "data.prepared", "output", "run_name", "init_from"}
+)
 """Settings whose value is the text as typed, whatever characters it holds."""
+_PATH_ENDING = ".pretrained.path"
+"""So are those of tables that end so."""
 
 _OVERRIDE = re.compile(
     r"(?P<sign>\+\+|\+|~)?(?P<key>[^=]+)(?:=(?P<value>.*))?", re.DOTALL
@@ -90,7 +94,7 @@ def parse_value(setting: Setting, expected: Any) -> Any:
     text = setting.value or ""
     optional = without_none(expected) is not expected
     if without_none(expected) is str and not (optional and text == "null"):
-        if setting.key in PATH_KEYS:
+        if holds_path(setting.key):
             # A path may hold ${; only a backslash keeps OmegaConf from resolving it.
             return text.replace("${", "\\${")
         if not _QUOTED.fullmatch(text):
@@ -102,6 +106,13 @@ def parse_value(setting: Setting, expected: Any) -> Any:
             f"Write a list as [a,b], or add -m for one run each."
         )
     return override.value()
+
+
+def holds_path(key: str) -> bool:
+    """Say whether a setting's value is the text as typed."""
+    return key in PATH_KEYS or (
+        key.startswith("tables.") and key.endswith(_PATH_ENDING)
+    )
 
 
 def parse_override(setting: Setting) -> Override:

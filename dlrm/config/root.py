@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlrm.config.checks import require
 from dlrm.config.data import DataConfig
 from dlrm.config.errors import ConfigError
 from dlrm.config.keys import did_you_mean
 from dlrm.config.optimizer import OptimizerConfig
 from dlrm.config.table_options import TableOptions
 from dlrm.config.tables import check_table_widths, features_by_table
-from dlrm.config.trainer import TrainerConfig
+from dlrm.config.task import TaskConfig, TaskName
+from dlrm.config.trainer import Monitor, TrainerConfig
 from dlrm.config.workload import WorkloadConfig
 
 
@@ -38,8 +40,14 @@ class Config:
     """Options of single embedding tables, by the table's name, which is the feature's
     where the feature sets none."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    init_from: str | None = None
+    """A run directory whose tables, by name and row key, and whose dense parameters a
+    new run starts from."""
+    init_from_checkpoint: str = "best"
+    """Which of its checkpoints: ``best``, ``last`` or a name."""
     workload: WorkloadConfig | None = None
     """What ``dlrm bench`` measures with; training reads ``data`` alone."""
     output: str = "outputs"
@@ -59,6 +67,11 @@ class Config:
                 "data.dense_features or data.sparse_features must name a feature, but "
                 "both are empty. Type, for example, +data.sparse_features.user={}"
             )
+        task = self.task.resolved(self.data.label_kind)
+        clicks, weight = task is TaskName.click, self.trainer.positive_weight
+        wanted = "1 but for the task click"
+        require(clicks or weight == 1, "trainer.positive_weight", wanted, weight)
+        self.task.monitor(self.data.label_kind, self.trainer.monitor)
         width = self.model.get("embedding_dim")
         check_table_widths(self.data.sparse_features, width)
         known = list(features_by_table(self.data.sparse_features))
@@ -70,3 +83,8 @@ class Config:
                     f"{', '.join(known) or 'none'}."
                 )
             options.check(f"tables.{table}")
+
+    @property
+    def monitor(self) -> Monitor:
+        """The validation metric of the best checkpoint and of early stopping."""
+        return self.task.monitor(self.data.label_kind, self.trainer.monitor)

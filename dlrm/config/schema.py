@@ -21,9 +21,11 @@ from dlrm.config.features import (
     Pooling,
     SparseFeature,
 )
+from dlrm.config.labels import LabelKind
 from dlrm.config.model import ModelConfig
 from dlrm.config.sections import check_section
 from dlrm.config.table_options import Combine, Pretrained, TableOptions
+from dlrm.config.text import TextOptions
 
 FORMAT_VERSION = 2
 SCHEMA_FILE = "schema.json"
@@ -66,6 +68,16 @@ class FittedSparse:
         return self.feature.weight_column is not None
 
     @property
+    def num_buckets(self) -> int:
+        """Ids behind the vocabulary's that n-grams of a text share, by hash."""
+        return self.feature.text.num_buckets if self.feature.text else 0
+
+    @property
+    def num_known(self) -> int:
+        """Ids of the vocabulary, the shared row 0 included."""
+        return self.num_embeddings - self.num_buckets
+
+    @property
     def vocabulary(self) -> str:
         """The table that the vocabulary is kept under."""
         return self.derived_from or self.table
@@ -99,6 +111,9 @@ class FeatureSchema:
     label: str
     dense: tuple[FittedDense, ...]
     sparse: tuple[FittedSparse, ...]
+    label_kind: LabelKind = LabelKind.click
+    num_classes: int = 0
+    """Classes of the training rows; 0 for clicks."""
     splits: dict[str, SplitSummary] = field(default_factory=dict)
     kept_columns: tuple[str, ...] = ()
     """Raw columns kept in the side files, in order."""
@@ -111,6 +126,16 @@ class FeatureSchema:
     def num_dense(self) -> int:
         """Columns of the dense matrix."""
         return sum(feature.num_columns for feature in self.dense)
+
+    @property
+    def num_outputs(self) -> int:
+        """Logits a row: one for clicks, else one a class."""
+        return self.num_classes or 1
+
+    @property
+    def num_label_bags(self) -> int:
+        """Bags of class ids that are stored behind those of the features: 0 or 1."""
+        return int(self.label_kind is not LabelKind.click)
 
     def num_rows(self, split: str) -> int:
         """Return the size of a split, 0 where there is none of that name."""
@@ -293,6 +318,7 @@ def _rebuild(content: dict[str, Any]) -> dict[str, Any]:
         **content,
         "dense": tuple(_rebuild_dense(entry) for entry in content["dense"]),
         "sparse": tuple(_rebuild_sparse(entry) for entry in content["sparse"]),
+        "label_kind": LabelKind(content["label_kind"]),
         "splits": {name: SplitSummary(**entry) for name, entry in splits},
         "kept_columns": tuple(content["kept_columns"]),
         "table_options": {
@@ -313,6 +339,8 @@ def _rebuild_sparse(entry: dict[str, Any]) -> FittedSparse:
     options["encoding"] = Encoding(options["encoding"])
     options["out_of_range"] = OutOfRange(options["out_of_range"])
     options["pooling"] = Pooling(options["pooling"])
+    if options["text"] is not None:
+        options["text"] = TextOptions(**options["text"])
     boundaries = tuple(entry["boundaries"])
     return FittedSparse(
         **{**entry, "feature": SparseFeature(**options), "boundaries": boundaries}

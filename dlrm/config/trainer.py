@@ -24,11 +24,16 @@ class Monitor(Enum):
     log_loss = "log_loss"
     normalized_entropy = "normalized_entropy"
     pr_auc = "pr_auc"
+    precision_at_1 = "precision_at_1"
+    recall_at_1 = "recall_at_1"
+    recall_at_10 = "recall_at_10"
+    mrr = "mrr"
+    accuracy = "accuracy"
 
     @property
     def higher_is_better(self) -> bool:
         """Say whether a larger value is a better model."""
-        return self in (Monitor.auc, Monitor.pr_auc)
+        return self not in (Monitor.log_loss, Monitor.normalized_entropy)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,9 +61,14 @@ class TrainerConfig:
     """Steps between checkpoints; at each evaluation where not set."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept beside the best one."""
-    monitor: Monitor = Monitor.auc
+    monitor: Monitor | None = None
+    """``auc`` for clicks, ``precision_at_1`` for classes and ``recall_at_10`` for
+    ``retrieval`` where not set."""
     early_stopping_patience: int | None = None
     """Stop after this many evaluations in a row without a better ``monitor``."""
+    average_decay: float | None = None
+    """Decay a step of a moving average of all weights, which evaluation and prediction
+    then use; none where not set. Every step reads all weights for it."""
     accumulation_steps: int = 1
     """Refused above 1: fused tables update rows in every backward."""
     shuffle_rows_in_memory: int = 200_000_000
@@ -82,6 +92,9 @@ class TrainerConfig:
             value = getattr(self, name)
             require(value is None or value >= 1, f"trainer.{name}", ">= 1", value)
         require(0 <= self.seed < 2**63, "trainer.seed", "in [0, 2^63)", self.seed)
+        decay = self.average_decay
+        sound = decay is None or 0 < decay < 1
+        require(sound, "trainer.average_decay", "in (0, 1)", decay)
         weight = self.positive_weight
         require(weight > 0, "trainer.positive_weight", "above 0", weight)
         prefetch = self.prefetch_batches

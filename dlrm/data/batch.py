@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor
 
 
 @dataclass(slots=True)
@@ -17,6 +17,9 @@ class Batch:
     is [B] int64, the row's place in its split. ``sparse`` maps a group of the schema
     (``pooled``, ``weighted``) to its features' bags, keys in schema order. Padding rows
     have empty bags, weight 0 and row id -1.
+
+    Where labels are classes, ``labels`` is 0 and ``classes`` holds each row's class
+    ids, int32: -1 is a class that training never saw. Padding rows have none.
     """
 
     dense: torch.Tensor
@@ -24,6 +27,7 @@ class Batch:
     labels: torch.Tensor
     weights: torch.Tensor
     row_ids: torch.Tensor
+    classes: JaggedTensor | None = None
 
     def __len__(self) -> int:
         """Return the number of examples, padding included."""
@@ -40,6 +44,9 @@ class Batch:
             labels=self.labels.to(device, non_blocking=non_blocking),
             weights=self.weights.to(device, non_blocking=non_blocking),
             row_ids=self.row_ids.to(device, non_blocking=non_blocking),
+            classes=None
+            if self.classes is None
+            else self.classes.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> Batch:
@@ -51,6 +58,7 @@ class Batch:
             labels=self.labels.pin_memory(),
             weights=self.weights.pin_memory(),
             row_ids=self.row_ids.pin_memory(),
+            classes=None if self.classes is None else _pinned(self.classes),
         )
 
     def record_stream(self, stream: torch.Stream) -> None:
@@ -59,3 +67,11 @@ class Batch:
             tensor.record_stream(stream)
         for bags in self.sparse.values():
             bags.record_stream(stream)
+        if self.classes is not None:
+            self.classes.record_stream(stream)
+
+
+def _pinned(classes: JaggedTensor) -> JaggedTensor:
+    return JaggedTensor(
+        values=classes.values().pin_memory(), lengths=classes.lengths().pin_memory()
+    )

@@ -37,7 +37,7 @@ def collect_predictions(
     """
     parts = []
     # Not inference_mode: fbgemm's CPU lookup exists as an autograd kernel alone.
-    with _evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for batch in batches:
             logits = model(batch.to(device)).float().reshape(-1)
             parts.append(
@@ -69,7 +69,8 @@ def concatenate_predictions(parts: Sequence[Predictions]) -> Predictions:
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Turn off dropout and the like; afterwards every module is as it was before."""
     # Module by module: a part that is frozen in evaluation mode must stay so.
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

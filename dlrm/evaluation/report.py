@@ -91,12 +91,12 @@ def render_report(
         entries=list(entries.values()),
         headlines=_headlines(metrics, entries),
         undefined=metrics.get("undefined", {}),
-        figures={name: _draw(chart) for name, chart in figures.items()},
-        history=[_draw(chart) for chart in history if chart is not None],
+        figures={name: draw_figure(chart) for name, chart in figures.items()},
+        history=[draw_figure(chart) for chart in history if chart is not None],
         bins=[] if rows is None else _bin_rows(rows),
         bins_count_rows=rows is None or rows.rows.weights is None,
-        provenance=list(_flatten(context.provenance)),
-        config=list(_flatten(context.config)),
+        provenance=list(flatten_section(context.provenance)),
+        config=list(flatten_section(context.config)),
     )
 
 
@@ -181,17 +181,20 @@ def _bin_rows(found: _Tabulated) -> list[dict[str, str]]:
     ]
 
 
-def _draw(chart: Chart) -> _Figure:
+def draw_figure(chart: Chart) -> _Figure:
+    """Draw a chart beside its legend."""
     legend = tuple((line.style, line.name) for line in chart.lines)
     return _Figure(chart, draw_chart(chart), legend)
 
 
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flatten_section(
+    section: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
     """Yield dotted keys with their values' texts, in order."""
     for key, value in section.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{name}.")
+            yield from flatten_section(value, f"{name}.")
         elif isinstance(value, list | tuple):
             yield name, " ".join(str(part) for part in value)
         elif isinstance(value, Enum):

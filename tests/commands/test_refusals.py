@@ -55,10 +55,10 @@ def test_a_model_that_cannot_be_built_leaves_no_run_directory(
 ):
     prepared = Path(trained.config.data.prepared)
     overrides = tiny_overrides(
-        tmp_path, "run_name=mine", "data.sparse_features.tags.pooling=sum",
+        tmp_path, "run_name=mine", "tables.item.padding_idx=100000",
         prepared=prepared,
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="pooling"):
+    with pytest.raises(ConfigError, match="tables.item.padding_idx"):
         train(*overrides)
     assert not (tmp_path / "outputs" / "mine").exists()
 

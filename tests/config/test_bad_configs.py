@@ -173,14 +173,6 @@ BAD_CONFIGS = {
         [*SHARED, "data.sparse_features.b.embedding_dim=4"],
         ["data.sparse_features.b.embedding_dim must be that of 'a', 16", "it is 4"],
     ),
-    "a shared table of two poolings": (
-        [
-            *SHARED,
-            "data.sparse_features.a.multi_hot=true",
-            "data.sparse_features.b={multi_hot: true, pooling: mean}",
-        ],
-        ["data.sparse_features.b.pooling must be that of 'a', sum", "it is mean"],
-    ),
     "a shared table with weights and without": (
         [*SHARED, "data.sparse_features.b={multi_hot: true, weight_column: w}"],
         ["data.sparse_features.a.weight_column must be set", "'b'", "table 't'"],

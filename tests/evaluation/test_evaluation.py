@@ -6,9 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlrm.config.errors import DatasetError
-from dlrm.evaluation.evaluation import format_metrics, write_evaluation
+from dlrm.evaluation.clicks import ClickJudge
+from dlrm.evaluation.evaluation import write_evaluation
 from dlrm.evaluation.predictions import Predictions
 from dlrm.evaluation.report import ReportContext
+from dlrm.evaluation.terminal import format_metrics
 from dlrm.metrics.likelihood import log_loss_from_probabilities
 from dlrm.metrics.link import probabilities_from_logits
 from dlrm.metrics.ranking import auc
@@ -30,6 +32,7 @@ def predict(num_rows=200, seed=0):
 def write(folder, predictions, side=None, group_column=None):
     return write_evaluation(
         folder,
+        judge=ClickJudge(),
         predictions=predictions,
         side=side,
         group_column=group_column,

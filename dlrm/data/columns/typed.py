@@ -4,6 +4,7 @@
 column             type                   holds
 =================  =====================  ======================================
 ``label``          float32                0 or 1
+``classes``        list of dictionary     each class once; instead of ``label``
 ``weight``         float32                at least 0; with ``data.weight_column``
 ``dense:F``        float64                NaN where missing
 ``sparse:F``       dictionary of string   canonical text, "" where missing
@@ -31,12 +32,15 @@ import pyarrow.compute as pc
 from dlrm.config.data import SPLITS, DataConfig, Split
 from dlrm.config.delimiters import bag_delimiter
 from dlrm.config.features import DenseFeature, Encoding, Missing, SparseFeature
+from dlrm.config.labels import LabelKind
 from dlrm.data.columns.canonical_text import encode_text
+from dlrm.data.columns.class_lists import parse_classes
 from dlrm.data.columns.parse_numbers import Numbers, parse_numbers, parse_times
 from dlrm.data.columns.raw_bags import parse_bags
 from dlrm.data.columns.required import check_columns
 from dlrm.data.columns.row_faults import RowFaults
 from dlrm.data.columns.whole_numbers import is_whole_number
+from dlrm.data.columns.words import cut_words
 from dlrm.data.sources.chunk import BadRow, Chunk
 
 
@@ -99,11 +103,24 @@ class _Typing:
 
     def add_label(self) -> None:
         column = self.data.label
+        if self.data.label_kind is not LabelKind.click:
+            self._add_classes(column)
+            return
         what = f"The label column {column!r} (data.label)"
         labels = parse_numbers(self.raw(column), what).values
         bad = np.flatnonzero((labels != 0) & (labels != 1))
         self._report(column, "0 or 1", bad)
         self.typed["label"] = pa.array(labels.astype(np.float32))
+
+    def _add_classes(self, column: str) -> None:
+        classes, several = parse_classes(
+            self.raw(column),
+            self.data.label_kind,
+            delimiter=self.data.label_delimiter,
+            what=f"The label column {column!r} (data.label)",
+        )
+        self._report(column, "one class, as data.label_kind is multiclass", several)
+        self.typed["classes"] = classes
 
     def add_weight(self) -> None:
         column = self.data.weight_column
@@ -189,8 +206,11 @@ class _Typing:
                 rows, lambda row: f"column {weights!r} must have {describe(row)}"
             )
 
+        ids = self.raw(column)
+        if feature.text is not None:
+            ids = cut_words(ids, feature.text, f"The column {column!r} ({key})")
         bags = parse_bags(
-            self.raw(column),
+            ids,
             None if weights is None else self.raw(weights),
             delimiter=delimiter,
             max_length=feature.max_length,

@@ -13,7 +13,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 import torch
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor
 
 from dlrm.config.schema import FeatureSchema, FittedSparse
 from dlrm.data.batch import Batch
@@ -55,6 +55,7 @@ class Collator:
             name: _Group.of(features, schema)
             for name, features in schema.groups.items()
         }
+        self._class_bag = len(schema.multi_hot) if schema.num_label_bags else None
 
     def collate(
         self, rows: EncodedRows, row_ids: np.ndarray, *, batch_size: int | None = None
@@ -71,6 +72,16 @@ class Collator:
             labels=_padded(rows.labels, size),
             weights=_padded(rows.weights, size),
             row_ids=_padded(row_ids.astype(np.int64, copy=False), size, fill=-1),
+            classes=self._classes(rows, size),
+        )
+
+    def _classes(self, rows: EncodedRows, size: int) -> JaggedTensor | None:
+        if self._class_bag is None:
+            return None
+        bags = _multi_hot_bags(rows, [self._class_bag], weighted=False)
+        lengths = _padded_columns(bags.lengths, size)[0]
+        return JaggedTensor(
+            values=torch.from_numpy(bags.values), lengths=torch.from_numpy(lengths)
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from dlrm.config.data import DataConfig
 from dlrm.config.schema import FORMAT_VERSION
 
-_SHAPES_NOTHING = ("prepared", "source")
+_SHAPES_NOTHING = ("prepared", "source", "all_clicks")
 _MODEL_OPTIONS = ("embedding_dim", "pooling")
 
 

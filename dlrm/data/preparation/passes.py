@@ -18,6 +18,7 @@ import pyarrow as pa
 from dlrm.config.data import SPLITS, DataConfig
 from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import DataError, DatasetError
+from dlrm.config.labels import LabelKind
 from dlrm.config.progress import Progress
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.columns.row_faults import place
@@ -80,6 +81,7 @@ class Preparation:
                 schema,
                 num_values=num_values,
                 outside=tally.outside(),
+                num_outside=tally.num_outside(),
                 num_quarantined=num_quarantined,
             ).save(made)
         return made
@@ -114,8 +116,11 @@ class Preparation:
             self.fitter.add(typed, is_train)
             if "weight" in typed.column_names:
                 is_train &= typed["weight"].to_numpy() > 0
-            labels.update(np.unique(typed["label"].to_numpy()[is_train]).tolist())
-        self._check_labels(labels)
+            if self.data.label_kind is LabelKind.click:
+                found = typed["label"].to_numpy()[is_train]
+                labels.update(np.unique(found).tolist())
+        if self.data.label_kind is LabelKind.click:
+            self._check_labels(labels)
         return self.fitter.finish()
 
     def _check_labels(self, labels: set[float]) -> None:
@@ -127,12 +132,13 @@ class Preparation:
                 f"{weights!r} (data.weight_column) is 0 in all of them. Check "
                 f"data.weight_column, or leave it out."
             )
-        if len(labels) == 1:
+        if len(labels) == 1 and not (self.data.all_clicks and labels == {1.0}):
             counted = "all of them" if weights is None else "all that have weight"
             raise DataError(
                 f"The training rows must hold clicks and non-clicks, but column "
                 f"{self.data.label!r} (data.label) is {labels.pop():.0f} in {counted}. "
-                f"Check data.label, or split the rows another way."
+                f"Check data.label, or split the rows another way. A log of clicks "
+                f"alone, for task.name=retrieval, needs data.all_clicks=true."
             )
 
     def _parts(

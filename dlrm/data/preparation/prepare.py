@@ -21,7 +21,7 @@ from dlrm.data.preparation.summary import PrepareSummary, describe_dataset
 from dlrm.data.sources import open_source
 from dlrm.data.sources.chunk import Source
 from dlrm.data.storage.rows import EncodedRows
-from dlrm.data.transforms.fitted import FittedTransforms
+from dlrm.data.transforms.fitted import FittedTransforms, Observer
 from dlrm.data.transforms.fitting import TransformFitter
 
 if TYPE_CHECKING:
@@ -81,11 +81,16 @@ def _report_bad_rows(folder: Path) -> None:
 
 
 def iter_encoded(
-    data: DataConfig, transforms: FittedTransforms, source: Source, with_labels: bool
+    data: DataConfig,
+    transforms: FittedTransforms,
+    source: Source,
+    with_labels: bool,
+    observe: Observer | None = None,
 ) -> Iterator[tuple[EncodedRows, pa.Table]]:
     """Yield new raw rows under fitted transforms, each part with its side columns.
 
     Side columns are ``__file``, ``__row`` and those kept columns that the rows have.
+    ``observe``, where given, is told about the rows' ids.
 
     Raises:
         DataError: A row cannot be read as ``data`` says.
@@ -101,4 +106,4 @@ def iter_encoded(
             with_split=False,
         ).table
         side = side_table(typed, data, transforms.schema.kept_columns)
-        yield transforms.encode(typed), side
+        yield transforms.encode(typed, observe), side

@@ -71,3 +71,10 @@ class SplitTally:
             }
             for name, num_ids in self._ids.items()
         }
+
+    def num_outside(self) -> dict[str, dict[str, int]]:
+        """Return by feature and split the number of ids outside."""
+        return {
+            name: {split: int(found[code]) for code, split in enumerate(SPLITS)}
+            for name, found in self._outside.items()
+        }

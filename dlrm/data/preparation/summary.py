@@ -24,6 +24,8 @@ class FeatureSummary:
     """Distinct training values; None where nothing counted them all."""
     outside: dict[str, float]
     """By split: share of ids outside the vocabulary or the table."""
+    num_outside: dict[str, int] = field(default_factory=dict)
+    """By split: how many they are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,8 @@ class PrepareSummary:
     splits: dict[str, SplitSummary]
     num_quarantined: int
     num_dense: int
+    num_classes: int = 0
+    """Where labels are classes; there is no click rate then."""
     features: dict[str, FeatureSummary] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
@@ -70,14 +74,16 @@ def summarize(
     *,
     num_values: dict[str, int | None],
     outside: dict[str, dict[str, float]],
+    num_outside: dict[str, dict[str, int]],
     num_quarantined: int,
 ) -> PrepareSummary:
-    """Gather a summary; ``outside`` is by feature what ``FeatureSummary`` holds."""
+    """Gather a summary; ``outside`` and ``num_outside`` are by feature and split."""
     return PrepareSummary(
         name=schema.name,
         splits=dict(schema.splits),
         num_quarantined=num_quarantined,
         num_dense=len(schema.dense),
+        num_classes=schema.num_classes,
         features={
             fitted.name: FeatureSummary(
                 encoding=fitted.feature.encoding.value,
@@ -85,6 +91,7 @@ def summarize(
                 num_embeddings=fitted.num_embeddings,
                 num_values=num_values.get(fitted.name),
                 outside=outside.get(fitted.name, {}),
+                num_outside=num_outside.get(fitted.name, {}),
             )
             for fitted in schema.sparse
         },
@@ -98,11 +105,9 @@ def describe_dataset(folder: Path) -> str:
         DatasetError: The folder holds no readable summary.
     """
     summary = PrepareSummary.load(folder)
-    lines = [f"{summary.name}: {summary.num_dense} dense features", ""]
-    split_rows = [["split", "rows", "click rate"]]
-    for name, split in summary.splits.items():
-        split_rows.append([name, f"{split.num_rows:,}", f"{split.prior:.4f}"])
-    lines += _aligned(split_rows)
+    classes = f", {summary.num_classes:,} classes" if summary.num_classes else ""
+    lines = [f"{summary.name}: {summary.num_dense} dense features{classes}", ""]
+    lines += _aligned(_split_rows(summary))
     if summary.features:
         header = ["feature", "encoding", "table", "table rows", "values"]
         rows = [[*header, *(f"outside {name}" for name in summary.splits)]]
@@ -116,16 +121,30 @@ def describe_dataset(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def _split_rows(summary: PrepareSummary) -> list[list[str]]:
+    rows = [["split", "rows", "click rate"]]
+    rows += [
+        [name, f"{split.num_rows:,}", f"{split.prior:.4f}"]
+        for name, split in summary.splits.items()
+    ]
+    return [row[:2] for row in rows] if summary.num_classes else rows
+
+
 def _feature_row(
     name: str, feature: FeatureSummary, summary: PrepareSummary
 ) -> list[str]:
     values = "" if feature.num_values is None else f"{feature.num_values:,}"
     size = f"{feature.num_embeddings:,}"
-    shares = [
-        f"{feature.outside[split]:.2%}" if split in feature.outside else ""
-        for split in summary.splits
-    ]
-    return [name, feature.encoding, feature.table, size, values, *shares]
+    outside = [_outside(feature, split) for split in summary.splits]
+    return [name, feature.encoding, feature.table, size, values, *outside]
+
+
+def _outside(feature: FeatureSummary, split: str) -> str:
+    if split not in feature.outside:
+        return ""
+    share = f"{feature.outside[split]:.2%}"
+    count = feature.num_outside.get(split, 0)
+    return f"{share} ({count:,})" if count else share
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -51,6 +51,10 @@ def open_source(
         from dlrm.data.sources.table import TableFiles
 
         return TableFiles(data, with_labels=with_labels)
+    if data.format is SourceFormat.fasttext:
+        from dlrm.data.sources.fasttext import FasttextFiles
+
+        return FasttextFiles(data, with_labels=with_labels)
     from dlrm.data.sources.criteo import CriteoLog
 
     return CriteoLog(data, with_labels=with_labels)

@@ -38,7 +38,7 @@ class TableFiles:
         self._needed = needed_columns(data, with_labels=with_labels)
         self._splits: dict[Path, str] = {}
         if data.split is Split.files:
-            self._splits = _files_by_split(data)
+            self._splits = files_by_split(data)
             self._files = list(self._splits)
         else:
             self._files = resolve_files(data.source)
@@ -100,7 +100,7 @@ def all_parquet(files: Sequence[Path]) -> bool:
     return bool(parquet)
 
 
-def _files_by_split(data: DataConfig) -> dict[Path, str]:
+def files_by_split(data: DataConfig) -> dict[Path, str]:
     """Resolve ``data.files``, relative to ``data.source`` where that is set."""
     folder = Path(data.source).expanduser() if data.source else None
     if folder is not None and not folder.is_dir():

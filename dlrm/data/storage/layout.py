@@ -1,7 +1,7 @@
 """How a split's rows lie on disk: one fixed-size record a row, ids of bags beside it.
 
 Shape suffixes: R = rows, N = dense columns, F1 = one-hot features, F2 = multi-hot
-features, V = ids in all bags together.
+features and the classes where rows have any, V = ids in all bags together.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class RecordLayout:
     num_dense: int
     num_one_hot: int
     num_multi_hot: int
+    """Bags a row, that of its classes included."""
     weighted: bool
     """Whether any feature has a weight an id."""
 
@@ -52,7 +53,7 @@ class RecordLayout:
         return cls(
             num_dense=schema.num_dense,
             num_one_hot=len(schema.one_hot),
-            num_multi_hot=len(schema.multi_hot),
+            num_multi_hot=len(schema.multi_hot) + schema.num_label_bags,
             weighted=any(feature.weighted for feature in schema.sparse),
         )
 

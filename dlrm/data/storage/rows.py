@@ -18,7 +18,7 @@ class EncodedRows:
     """Some rows as numbers; features in schema order within each array."""
 
     labels: np.ndarray
-    """float32 [R]; 0 where unknown, as in predict."""
+    """float32 [R]; 0 where unknown, as in predict, and where labels are classes."""
     weights: np.ndarray
     """float32 [R]"""
     dense: np.ndarray
@@ -26,7 +26,7 @@ class EncodedRows:
     one_hot: np.ndarray
     """int32 [R, F1]"""
     bag_lengths: np.ndarray
-    """int32 [R, F2]"""
+    """int32 [R, F2]; a last column of class ids where labels are classes."""
     bag_values: np.ndarray
     """int32 [V], row-major: row 0's first feature, its second, ..., then row 1's."""
     bag_weights: np.ndarray | None = None

@@ -21,7 +21,8 @@ from dlrm.data.storage.rows import EncodedRows, starts_of
 from dlrm.data.transforms.dense_columns import dense_columns
 from dlrm.data.transforms.id_encoder import REFUSED, IdEncoder
 from dlrm.data.transforms.quantiles import bucket_rows
-from dlrm.data.transforms.vocabulary import Vocabulary
+from dlrm.data.transforms.text_ids import text_ids
+from dlrm.data.transforms.vocabulary import LABEL_CLASSES, Vocabulary
 
 Observer = Callable[[str, np.ndarray, np.ndarray | None], None]
 """Takes a feature's name, bool [V] of ids outside the vocabulary or the table, and the
@@ -34,7 +35,7 @@ class FittedTransforms:
     def __init__(
         self, schema: FeatureSchema, vocabularies: dict[str, Vocabulary]
     ) -> None:
-        """Take ``vocabularies`` by table."""
+        """Take ``vocabularies`` by table; that of classes is ``LABEL_CLASSES``."""
         self.schema = schema
         self.vocabularies = vocabularies
         self._encoders = {
@@ -51,10 +52,13 @@ class FittedTransforms:
         """
         schema = FeatureSchema.load(folder)
         vocabularies = {
-            table: Vocabulary.load(folder, table, features[0].num_embeddings)
+            table: Vocabulary.load(folder, table, features[0].num_known)
             for table, features in schema.tables.items()
             if features[0].feature.encoding is Encoding.vocabulary
         }
+        if schema.num_label_bags:
+            size = schema.num_classes + 1
+            vocabularies[LABEL_CLASSES] = Vocabulary.load(folder, LABEL_CLASSES, size)
         return cls(schema, vocabularies)
 
     def save(self, folder: Path) -> None:
@@ -66,7 +70,8 @@ class FittedTransforms:
     def encode(self, typed: pa.Table, observe: Observer | None = None) -> EncodedRows:
         """Transform typed rows; ``observe``, where given, is told about their ids.
 
-        Labels are 0 and weights 1 where ``typed`` has no such columns.
+        Labels are 0 and weights 1 where ``typed`` has no such columns. Classes are a
+        last bag: their ids count from 0, and -1 is a class that training never saw.
 
         Raises:
             DataError: An id is outside its table and the policy is ``error``, or a
@@ -79,6 +84,8 @@ class FittedTransforms:
         if "weight" in typed.column_names:
             weights = typed["weight"].to_numpy()
         bags = [self._bag(fitted, typed, observe) for fitted in self.schema.multi_hot]
+        if self.schema.num_label_bags:
+            bags.append(self._classes(typed))
         lengths, values, bag_weights = _interleave(bags, size)
         is_weighted = any(fitted.weighted for fitted in self.schema.sparse)
         return EncodedRows(
@@ -127,11 +134,23 @@ class FittedTransforms:
         texts, lengths = flat_texts(column)
         assert lengths is not None
         values = self._rows(fitted, texts, lengths, typed, observe)
+        if fitted.feature.text is not None:
+            values, lengths = text_ids(fitted, texts, values, lengths)
         weights = np.ones(values.size, dtype=np.float32)
         if fitted.weighted:
             weights = typed[f"weights:{fitted.name}"].combine_chunks().flatten()
             weights = weights.to_numpy()
         return _Bags(lengths, values, weights)
+
+    def _classes(self, typed: pa.Table) -> _Bags:
+        if "classes" not in typed.column_names:
+            zeros = np.zeros(typed.num_rows, dtype=np.int32)
+            return _Bags(zeros, zeros[:0], zeros[:0].astype(np.float32))
+        texts, lengths = flat_texts(typed["classes"].combine_chunks())
+        assert lengths is not None
+        ids = self.vocabularies[LABEL_CLASSES].rows_of(texts.dictionary) - 1
+        values = ids[texts.indices.to_numpy()].astype(np.int32)
+        return _Bags(lengths, values, np.ones(values.size, dtype=np.float32))
 
     def _rows(
         self,

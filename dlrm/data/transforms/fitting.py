@@ -10,12 +10,13 @@ import pyarrow as pa
 from dlrm.config.data import DataConfig
 from dlrm.config.errors import DataError
 from dlrm.config.features import Encoding, SparseFeature
+from dlrm.config.labels import LabelKind
 from dlrm.config.schema import FeatureSchema, FittedDense, FittedSparse
 from dlrm.config.tables import features_by_table
 from dlrm.data.transforms.dense_columns import Moments, before_standardizing
 from dlrm.data.transforms.fitted import FittedTransforms, flat_texts
 from dlrm.data.transforms.quantiles import QuantileSample
-from dlrm.data.transforms.vocabulary import ValueCounter, Vocabulary
+from dlrm.data.transforms.vocabulary import LABEL_CLASSES, ValueCounter, Vocabulary
 
 MAX_LISTED_VALUES = 1_000
 """One-hot features with at most this many values are kept beside the rows."""
@@ -54,6 +55,7 @@ class TransformFitter:
         self._counters: dict[str, ValueCounter] = {}
         self._samples: dict[str, QuantileSample] = {}
         self._distinct: dict[str, DistinctValues] = {}
+        self._classes = ValueCounter()
         for name, feature in data.sparse_features.items():
             table = feature.table or name
             if feature.encoding is Encoding.bucketize:
@@ -72,6 +74,10 @@ class TransformFitter:
             self._moments[name].add(before_standardizing(values, dense))
         for name, sparse in self._data.sparse_features.items():
             self._add_sparse(name, sparse, typed, is_train)
+        if "classes" in typed.column_names:
+            texts, lengths = flat_texts(typed["classes"].combine_chunks())
+            assert lengths is not None
+            self._classes.add(texts, np.repeat(is_train, lengths))
 
     def num_values(self) -> dict[str, int | None]:
         """Count each sparse feature's distinct training values.
@@ -90,7 +96,8 @@ class TransformFitter:
         """Return the fitted transforms.
 
         Raises:
-            DataError: A dense feature's statistics are not finite.
+            DataError: A dense feature's statistics are not finite, or classes are
+                fewer than two.
         """
         data = self._data
         dense = [
@@ -113,8 +120,18 @@ class TransformFitter:
             _fitted_sparse(name, feature, vocabularies, boundaries)
             for name, feature in data.sparse_features.items()
         ]
+        num_classes = 0
+        if data.label_kind is not LabelKind.click:
+            classes = _classes(data, self._classes)
+            num_classes = len(classes.keys)
+            vocabularies[LABEL_CLASSES] = classes
         schema = FeatureSchema(
-            name=data.name, label=data.label, dense=tuple(dense), sparse=tuple(sparse)
+            name=data.name,
+            label=data.label,
+            dense=tuple(dense),
+            sparse=tuple(sparse),
+            label_kind=data.label_kind,
+            num_classes=num_classes,
         )
         return FittedTransforms(schema, vocabularies)
 
@@ -135,6 +152,17 @@ class TransformFitter:
 
 def _first(sharing: dict[str, SparseFeature]) -> SparseFeature:
     return next(iter(sharing.values()))
+
+
+def _classes(data: DataConfig, counter: ValueCounter) -> Vocabulary:
+    found = Vocabulary.fit(counter.finish(), min_frequency=1, num_embeddings=None)
+    if len(found.keys) < 2:
+        raise DataError(
+            f"The training rows must have two classes or more, but column "
+            f"{data.label!r} (data.label) has {len(found.keys)}. Check data.label, or "
+            f"split the rows another way."
+        )
+    return found
 
 
 def _boundaries(feature: SparseFeature, sample: QuantileSample) -> tuple[float, ...]:
@@ -164,6 +192,7 @@ def _fitted_sparse(
     size = feature.num_embeddings or 0
     if table in vocabularies:
         size = vocabularies[table].num_embeddings
+        size += feature.text.num_buckets if feature.text else 0
     elif table in boundaries:
         size = len(boundaries[table]) + 2
     return FittedSparse(

@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 
 from dlrm.config.errors import DatasetError
 from dlrm.config.schema import FeatureSchema
-from dlrm.data.transforms.hashing import hash_texts
+from dlrm.data.transforms.hashing import hash_texts, splitmix64
 
 VOCABULARIES_FOLDER = "vocabularies"
+LABEL_CLASSES = "label.classes"
+"""The vocabulary of classes; a table's name holds no dot."""
 SHARED_ROW_KEY = "\0the row of all other values"
 """Stands for row 0 where rows are told apart by their keys' hashes."""
+_BUCKET_KEYS = np.uint64(1 << 63)
 _SCHEMA = pa.schema([("key", pa.large_string()), ("count", pa.int64())])
 _MIN_PENDING = 1 << 20
 
@@ -184,7 +187,11 @@ def table_row_keys(folder: Path, schema: FeatureSchema, table: str) -> np.ndarra
     users = schema.tables[table]
     if schema.options(table).compression.rows_per_id > 1:
         return np.arange(schema.table_rows(table), dtype=np.uint64)
-    return row_key_hashes(folder, users[0].vocabulary, users[0].num_embeddings)
+    known = row_key_hashes(folder, users[0].vocabulary, users[0].num_known)
+    buckets = np.arange(users[0].num_buckets, dtype=np.uint64)
+    # A bucket keeps its key, and so its initial values, when the vocabulary before it
+    # grows.
+    return np.concatenate([known, splitmix64(buckets ^ _BUCKET_KEYS)])
 
 
 def row_key_hashes(folder: Path, table: str, num_embeddings: int) -> np.ndarray:
