@@ -132,7 +132,7 @@ class DLRM(nn.Module):
     def _embed(self, batch: Batch) -> torch.Tensor:
         """Return the embeddings at one width, side by side; [B, 0] without any."""
         if not self.embeddings.feature_names:
-            return batch.dense.new_empty(len(batch), 0)
+            return batch.dense.new_empty(batch.dense.shape[0], 0)
         if self.equal_widths:
             return self.embeddings.concatenated(batch.sparse)
         return torch.cat(self.projections(self.embeddings(batch.sparse)), dim=1)
@@ -150,7 +150,8 @@ class DLRM(nn.Module):
         if self.mixer is not None:
             parts.append(self.mixer(joined))
         if self.padding:
-            parts.append(joined.new_zeros(len(joined), self.padding))
+            # Not len(): the pipeline of sharded tables traces the model.
+            parts.append(joined.new_zeros(joined.shape[0], self.padding))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

@@ -1,7 +1,7 @@
 """Training any model on one process, and with sharded tables on the ranks of a group.
 
-Both see the same global batches; a rank takes its slice. A step is that of DESIGN: each
-rank backpropagates W * sum(w l) / sum over ranks of w, and gradients are the mean.
+Both see the same global batches; a rank takes its slice. Each of W ranks backpropagates
+W * sum(w l) / sum over ranks of w; gradients are then the mean over the ranks.
 """
 
 from __future__ import annotations
@@ -22,12 +22,8 @@ from torchrec.modules.embedding_modules import (
 
 from dlrm.commands.code import import_code
 from dlrm.config.embedding_init import EmbeddingInit, InitName
-from dlrm.config.features import Pooling, SparseFeature
-from dlrm.config.schema import FeatureSchema, FittedSparse
 from dlrm.config.sharding import Strategy
 from dlrm.data.batch import Batch
-from dlrm.data.loading.collate import collate
-from dlrm.data.storage.rows import EncodedRows
 from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.local import to_local
 from dlrm.embeddings.names import table_name
@@ -38,12 +34,15 @@ from dlrm.models import build_model, model_config
 from dlrm.models.branches import objective
 from dlrm.models.task import ClickTask
 from dlrm.optim.dense import dense_parameters
-from tests.builders import random_rows, small_schema
 from tests.models.harness import SGD, random_state
+from tests.models.sharded_slices import (
+    NUM_EMBEDDINGS,
+    SLICES,
+    batch_of,
+    every_kind_of_feature,
+)
 
 CPU = torch.device("cpu")
-SLICES = ((5, 3), (2, 5), (4, 0))
-"""Rows of both ranks' slices in each step; the shorter one is filled with padding."""
 STRATEGIES = (Strategy.table_wise, Strategy.row_wise, Strategy.data_parallel)
 
 
@@ -68,46 +67,33 @@ class Trained:
     tables: dict[str, np.ndarray]
 
 
-def every_kind_of_feature() -> FeatureSchema:
-    """Return one-hot, multi-hot and weighted features of several widths.
-
-    Poolings are sum, mean, max and attention; ``near`` and ``tags`` share a table.
-    """
-    bags = {"tags": 4, "seen": 8, "words": 3, "topics": 4}
-    poolings = (Pooling.mean, Pooling.sum, Pooling.max, Pooling.attention)
-    features = {"city": SparseFeature(embedding_dim=8)} | {
-        name: SparseFeature(
-            multi_hot=True,
-            embedding_dim=width,
-            pooling=pooling,
-            weight_column="weight" if name in ("seen", "topics") else None,
-        )
-        for (name, width), pooling in zip(bags.items(), poolings, strict=True)
-    }
-    features["near"] = dataclasses.replace(features["tags"], pooling=Pooling.sqrtn)
-    sparse = tuple(
-        FittedSparse(
-            name=name,
-            feature=feature,
-            table="tags" if name == "near" else name,
-            num_embeddings=7,
-        )
-        for name, feature in features.items()
-    )
-    return dataclasses.replace(small_schema(num_dense=2, widths=()), sparse=sparse)
-
-
 def train_alone(job: Job) -> Trained:
     """Train on the global batches without any sharding."""
     model = _meta_model(job)
     to_local(model, optimizer=SGD, device=CPU, initial=_initial_values())
     losses = _train(model, None)
-    tables = {name: state.weight for name, state in table_states(model).items()}
-    return _trained(model, losses, tables)
+    states = table_states(model).items()
+    tables = {name: state.weight.numpy().copy() for name, state in states}
+    return Trained(losses, _dense_arrays(model), tables)
 
 
 def train_sharded(group: dist.ProcessGroup, job: Job) -> Trained:
     """Train as one rank of ``group``."""
+    model = sharded_model(group, job)
+    losses = _train(model, group)
+    return Trained(losses, _dense_arrays(model), table_arrays(model, group))
+
+
+def train_sharded_in_turn(group: dist.ProcessGroup, job: Job) -> list[Trained]:
+    """Train anew until each table has lain in each way."""
+    return [
+        train_sharded(group, dataclasses.replace(job, first=first))
+        for first in range(len(STRATEGIES))
+    ]
+
+
+def sharded_model(group: dist.ProcessGroup, job: Job) -> nn.Module:
+    """Return the model with its tables over the ranks of ``group``."""
     model = _meta_model(job)
     to_sharded(
         model,
@@ -118,18 +104,13 @@ def train_sharded(group: dist.ProcessGroup, job: Job) -> Trained:
         device=CPU,
         initial=_initial_values(),
     )
-    losses = _train(model, group)
+    return model
+
+
+def table_arrays(model: nn.Module, group: dist.ProcessGroup) -> dict[str, np.ndarray]:
+    """Return every table, gathered from the ranks."""
     wholes = gather_tables(model, group)
-    tables = {name: whole.weight for name, whole in wholes.items()}
-    return _trained(model, losses, tables)
-
-
-def train_sharded_in_turn(group: dist.ProcessGroup, job: Job) -> list[Trained]:
-    """Train anew until each table has lain in each way."""
-    return [
-        train_sharded(group, dataclasses.replace(job, first=first))
-        for first in range(len(STRATEGIES))
-    ]
+    return {name: whole.weight.numpy() for name, whole in wholes.items()}
 
 
 def _meta_model(job: Job) -> nn.Module:
@@ -143,7 +124,7 @@ def _initial_values() -> InitialValues:
     return InitialValues(
         seed=1,
         default=EmbeddingInit(name=InitName.normal, scale=0.3),
-        row_keys=lambda vocabulary: np.arange(7, dtype=np.uint64),
+        row_keys=lambda vocabulary: np.arange(NUM_EMBEDDINGS, dtype=np.uint64),
     )
 
 
@@ -161,7 +142,7 @@ def _strategies(model: nn.Module, first: int) -> dict[str, Strategy]:
 def _train(model: nn.Module, group: dist.ProcessGroup | None) -> list[float]:
     optimizer = torch.optim.SGD(dense_parameters(model), lr=0.1)
     return [
-        _step(model, _batch(number, group), optimizer, group)
+        _step(model, batch_of(number, group), optimizer, group)
         for number in range(len(SLICES))
     ]
 
@@ -204,30 +185,5 @@ def _logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     return found.prod(dim=1).sum(dim=1, keepdim=True) if found.dim() == 3 else found
 
 
-def _batch(number: int, group: dist.ProcessGroup | None) -> Batch:
-    """Return a step's global batch, or this rank's slice of it."""
-    schema, sizes = every_kind_of_feature(), SLICES[number]
-    rows = _rows(schema, sum(sizes), seed=number)
-    if group is None or group.size() == 1:
-        return collate(rows, np.arange(len(rows)), schema)
-    bounds = [0, *itertools.accumulate(sizes)]
-    own = list(rows.pieces(bounds))[group.rank()]
-    row_ids = np.arange(len(own)) + bounds[group.rank()]
-    return collate(own, row_ids, schema, batch_size=max(sizes))
-
-
-def _rows(schema: FeatureSchema, num_rows: int, *, seed: int) -> EncodedRows:
-    rows = random_rows(schema, num_rows=num_rows, seed=seed)
-    random = np.random.default_rng(seed)
-    return dataclasses.replace(
-        rows,
-        weights=random.uniform(0.5, 2.0, num_rows).astype(np.float32),
-        bag_weights=random.uniform(0.5, 2.0, rows.bag_values.size).astype(np.float32),
-    )
-
-
-def _trained(
-    model: nn.Module, losses: list[float], tables: dict[str, torch.Tensor]
-) -> Trained:
-    dense = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
-    return Trained(losses, dense, {k: t.numpy().copy() for k, t in tables.items()})
+def _dense_arrays(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
