@@ -39,7 +39,7 @@ class WeightAverage:
                 raise ConfigError(
                     f"trainer.average_decay needs float32 weights, but {name} is "
                     f"{str(tensor.dtype).removeprefix('torch.')}. Leave it out, or set "
-                    f"dtype=float32."
+                    f"model.embedding_dtype and tables.<name>.dtype to float32."
                 )
         self.values = {name: tensor.clone() for name, tensor in self._live.items()}
         """The average; while it is in use, the weights that training goes on with."""
