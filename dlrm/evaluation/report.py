@@ -85,7 +85,7 @@ def render_report(
         loss_figure(context.history, bayes.get("log_loss")),
         auc_figure(context.history, bayes.get("auc")),
     )
-    return _template().render(
+    return page_template("report.html.j2").render(
         context=context,
         metrics=metrics,
         entries=list(entries.values()),
@@ -204,7 +204,8 @@ def flatten_section(
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def page_template(name: str) -> jinja2.Template:
+    """Return a template of this folder; it escapes every value."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dlrm.evaluation", "."),
         autoescape=True,
@@ -212,4 +213,4 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dlrm.evaluation.class_report import render_plain_report
+from dlrm.evaluation.plain_report import describe_plainly, render_plain_report
 from dlrm.evaluation.report import ReportContext
-from dlrm.evaluation.terminal import MetricWords, format_value
+from dlrm.evaluation.terminal import MetricWords
 
 _COUNTS = (
     ("num_examples", "Examples"),
@@ -20,17 +20,13 @@ _COUNTS = (
 def describe_retrieval(metrics: Mapping[str, Any]) -> str:
     """Return the content of metrics.json as an aligned table, no newline at its end."""
     missing = metrics["num_unknown_documents"]
-    notes = {"num_queries": f"   {missing:,} of documents the catalogue has not"}
-    lines = [
-        f"{title:<20}{metrics[name]:>12,}{notes.get(name, '') if missing else ''}"
-        for name, title in _COUNTS
-    ]
-    undefined = metrics.get("undefined", {})
-    for words in retrieval_words(metrics):
-        note = undefined.get(words.name, words.meaning)
-        value = format_value(metrics[words.name])
-        lines.append(f"{words.title:<20}{value:>12}   {note}")
-    return "\n".join(lines)
+    note = f"   {missing:,} of documents the catalogue has not" if missing else ""
+    return describe_plainly(
+        metrics,
+        counts=_COUNTS,
+        words=retrieval_words(metrics),
+        notes={"num_queries": note},
+    )
 
 
 def retrieval_words(metrics: Mapping[str, Any]) -> Iterator[MetricWords]:
