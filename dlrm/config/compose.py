@@ -24,6 +24,8 @@ from dlrm.config.overrides import Setting, apply_setting, parse_override, parse_
 from dlrm.config.root import Config
 from dlrm.config.sections import explain, one_line, readable_errors
 
+CONFIG_FILE = "config.yaml"
+"""Of a run directory; ``load_config`` reads it."""
 OWN_PRESETS = "conf"
 """Folder of the user's own YAML, below the current directory."""
 

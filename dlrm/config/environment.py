@@ -19,13 +19,29 @@ class Environment:
     """``DLRM_REAL_DATA``: folder of public data sets, for the tests that need them."""
     no_color: bool = False
     """``NO_COLOR``: plain text on a terminal (no-color.org: any value but empty)."""
+    launched: bool = False
+    """``DLRM_LAUNCHED``: set by ``launcher.processes``, which prints ranks' errors."""
+    error_file: Path | None = None
+    """``TORCHELASTIC_ERROR_FILE``: where torch's launcher looks for a rank's error."""
+    restart_count: str = ""
+    """``TORCHELASTIC_RESTART_COUNT``: how often it has started the ranks again."""
+    launch_id: str | None = None
+    """``TORCHELASTIC_RUN_ID``: what it calls the job."""
+    agent_keeps_store: bool = False
+    """``TORCHELASTIC_USE_AGENT_STORE``: it keeps the job's store, not a rank."""
 
 
 def read_environment() -> Environment:
     """Read the variables as they are now."""
     real_data = os.environ.get("DLRM_REAL_DATA")
+    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     return Environment(
         full_error=os.environ.get("DLRM_FULL_ERROR", "").lower() not in _FALSE,
         real_data=Path(real_data) if real_data else None,
         no_color=bool(os.environ.get("NO_COLOR")),
+        launched=bool(os.environ.get("DLRM_LAUNCHED")),
+        error_file=Path(error_file) if error_file else None,
+        restart_count=os.environ.get("TORCHELASTIC_RESTART_COUNT", ""),
+        launch_id=os.environ.get("TORCHELASTIC_RUN_ID"),
+        agent_keeps_store=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
     )

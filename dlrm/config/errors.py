@@ -6,6 +6,9 @@ from __future__ import annotations
 class UserError(ValueError):
     """A mistake that the user can mend: the requirement, what came, what to do."""
 
+    rank: int | None = None
+    """The process of a job that met it, once its processes have met."""
+
 
 class ConfigError(UserError):
     """A setting that is unknown, of the wrong type, out of range or contradictory."""
@@ -38,3 +41,18 @@ class TrainingError(UserError):
 
 class InstallationError(UserError):
     """A package that is missing or does not fit its partners."""
+
+
+class OtherRankError(UserError):
+    """Another process of the job failed, and says why itself."""
+
+
+class RankGoneError(Exception):
+    """A process of the job died or hangs: no user's mistake, and worth another try."""
+
+    rank: int | None = None
+    """The process that noticed."""
+
+
+class JobStoppedError(Exception):
+    """All processes of a job end together, as they were asked to."""

@@ -59,6 +59,11 @@ def parse_setting(text: str) -> Setting:
             f"Type, for example, trainer.num_epochs=2."
         )
     setting = Setting(text, match["sign"] or "", match["key"].strip(), match["value"])
+    if setting.key.startswith(("hydra/launcher", "hydra.launcher")):
+        raise ConfigError(
+            f"{setting.key} is for runs that are submitted as jobs, which -m makes. "
+            f"Type dlrm train -m {setting.text} ..."
+        )
     if setting.key.startswith(("hydra.", "hydra/")):
         raise ConfigError(
             f"{setting.key} is not a setting: hydra only composes the configuration "

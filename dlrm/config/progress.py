@@ -33,10 +33,12 @@ class Progress:
         initial: float = 0,
         stream: TextIO | None = None,
         seconds_between_lines: float = SECONDS_BETWEEN_LINES,
+        silent: bool = False,
     ) -> None:
         """Start at ``initial`` of ``total`` units; None where nobody knows how many.
 
-        What was done before this start is no part of the rate.
+        What was done before this start is no part of the rate. ``silent`` shows
+        nothing.
         """
         self._stream = stream or sys.stderr
         self._label = label
@@ -48,7 +50,8 @@ class Progress:
         self._start = self._last_line = time.monotonic()
         self._printed_at: float | None = None
         self._bar: tqdm | None = None
-        if self._stream.isatty():
+        self._silent = silent
+        if self._stream.isatty() and not silent:
             self._bar = tqdm(
                 total=total,
                 initial=initial,
@@ -61,6 +64,8 @@ class Progress:
 
     def update(self, n: float = 1, fields: dict[str, object] | None = None) -> None:
         """Count ``n`` more units; ``fields`` are shown beside them from now on."""
+        if self._silent:
+            return
         self._done += n
         if fields:
             self._fields.update(fields)

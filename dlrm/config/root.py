@@ -8,12 +8,16 @@ from typing import Any
 from dlrm.config.checks import require
 from dlrm.config.data import DataConfig
 from dlrm.config.errors import ConfigError
+from dlrm.config.hardware import HardwareConfig
 from dlrm.config.keys import did_you_mean
+from dlrm.config.launcher import LauncherConfig
 from dlrm.config.optimizer import OptimizerConfig
+from dlrm.config.sharding import ShardingConfig
 from dlrm.config.table_options import TableOptions
 from dlrm.config.tables import check_table_widths, features_by_table
 from dlrm.config.task import TaskConfig, TaskName
 from dlrm.config.trainer import Monitor, TrainerConfig
+from dlrm.config.watch import WatchConfig
 from dlrm.config.workload import WorkloadConfig
 
 
@@ -43,6 +47,11 @@ class Config:
     task: TaskConfig = field(default_factory=TaskConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    hardware: HardwareConfig | None = None
+    """What ``dlrm plan`` plans for; training looks at the machine where not set."""
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     init_from: str | None = None
     """A run directory whose tables, by name and row key, and whose dense parameters a
     new run starts from."""
@@ -54,6 +63,9 @@ class Config:
     """Folder under which run directories are made."""
     run_name: str | None = None
     """Name of the run directory; date, time and model where not set."""
+    resume: bool = False
+    """Go on with ``run_name`` where that run exists, as jobs that a scheduler starts
+    again want it."""
 
     def __post_init__(self) -> None:
         """Check what no section can check by itself.
@@ -72,6 +84,12 @@ class Config:
         wanted = "1 but for the task click"
         require(clicks or weight == 1, "trainer.positive_weight", wanted, weight)
         self.task.monitor(self.data.label_kind, self.trainer.monitor)
+        require(
+            not self.resume or self.run_name is not None,
+            "resume",
+            "false without run_name, which says what to go on with",
+            self.resume,
+        )
         width = self.model.get("embedding_dim")
         check_table_widths(self.data.sparse_features, width)
         known = list(features_by_table(self.data.sparse_features))

@@ -10,6 +10,7 @@ from enum import Enum
 from dlrm.config.checks import require
 from dlrm.config.embedding_init import EmbeddingInit
 from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
+from dlrm.config.sharding import TableSharding
 
 
 class TableDtype(Enum):
@@ -172,6 +173,7 @@ class TableOptions:
     """Lookups in training that a row needs before it counts: until then it is zero and
     not trained."""
     compression: Compression = field(default_factory=Compression)
+    sharding: TableSharding = field(default_factory=TableSharding)
 
     def check(self, key: str) -> None:
         """Check ranges and contradictions; ``key`` is this section's key as typed."""
@@ -185,6 +187,7 @@ class TableOptions:
             self.init.check(f"{key}.init")
         self.optimizer.check(f"{key}.optimizer")
         self.compression.check(f"{key}.compression")
+        self.sharding.check(f"{key}.sharding")
         if self.compression.method is not CompressionMethod.none:
             self._check_compressed(key)
 
