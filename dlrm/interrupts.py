@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from types import FrameType, TracebackType
 
+from dlrm.config.errors import JobStoppedError
 
-class RunInterruptedError(Exception):
+
+class RunInterruptedError(JobStoppedError):
     """The run was asked to stop, and left a checkpoint to go on from."""
 
 
-class StopSignals:
-    """Remembers the first SIGINT or SIGTERM; a second one raises KeyboardInterrupt."""
+_ONE_REQUEST_SECONDS = 1.0
+"""A batch system tells all processes of a job, and torchrun tells its ranks again."""
 
-    def __init__(self) -> None:
+
+class StopSignals:
+    """Remembers the first SIGINT or SIGTERM; a later one raises KeyboardInterrupt."""
+
+    def __init__(self, *, silent: bool = False) -> None:
         self.received: signal.Signals | None = None
+        self._silent = silent
+        self._came = 0.0
         self._previous: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> StopSignals:
@@ -39,8 +48,12 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
+        now = time.monotonic()
         if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number)
-        # Not print, which refuses to start in the middle of another print.
-        os.write(2, b"\nStopping after this step; once more stops at once.\n")
+            if now - self._came > _ONE_REQUEST_SECONDS:
+                raise KeyboardInterrupt
+            return
+        self.received, self._came = signal.Signals(number), now
+        if not self._silent:
+            # Not print, which refuses to start in the middle of another print.
+            os.write(2, b"\nStopping after this step; once more stops at once.\n")

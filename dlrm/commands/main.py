@@ -7,14 +7,22 @@ import importlib
 import logging
 import os
 import sys
+import time
 import traceback
+import warnings
 from types import ModuleType
 
 from dlrm import __version__
 from dlrm.commands.arguments import render_help, render_rows
 from dlrm.config.environment import read_environment
-from dlrm.config.errors import UserError
+from dlrm.config.errors import OtherRankError, RankGoneError, UserError
 from dlrm.config.keys import did_you_mean
+from dlrm.distributed.context import ProcessContext
+from dlrm.distributed.failure import (
+    RankFailure,
+    failure_before_restart,
+    tell_launcher,
+)
 
 COMMANDS = {
     "init": "Look at a table of clicks and write a data config for it",
@@ -22,6 +30,7 @@ COMMANDS = {
     "train": "Train a model, preparing the data first if needed",
     "evaluate": "Measure a trained model on a split or a labelled file",
     "predict": "Score raw rows with a trained model",
+    "plan": "Say where tables go, what they take, and whether they fit",
     "embeddings": "Look into a trained table: nearest rows, vectors under raw keys",
     "bench": "Measure this machine's speed",
     "doctor": "Check this installation and say how to mend it",
@@ -29,7 +38,8 @@ COMMANDS = {
 """Each is the module of its name here, imported when it is run."""
 
 _DISK_FULL = "No space left on device"
-SUCCESS, USER_ERROR, INTERRUPTED = 0, 2, 130
+SUCCESS, USER_ERROR, TRY_AGAIN, INTERRUPTED = 0, 2, 75, 130
+_FIRST_RANK_SECONDS = 1.5
 
 
 def run() -> None:
@@ -61,16 +71,33 @@ def _run_command(name: str, argv: list[str]) -> int:
     # fbgemm's first lookup asks torch in a way that torch warns about; no user can act
     # on it.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    # torchrec calls torch by names that torch means to give up.
+    for package in ("torch", "torchrec"):
+        warnings.filterwarnings(
+            "ignore", category=FutureWarning, module=rf"{package}\."
+        )
+    before = failure_before_restart()
+    if before is not None:
+        tell_launcher(before)
+        return before.code
     try:
         module = importlib.import_module(f"dlrm.commands.{name}")
         if {"--help", "-h"} & set(argv):
             print(render_help(module.HELP), end="")
             return SUCCESS
-        return _call(module, argv)
+        code = _call(module, argv)
+        if code == INTERRUPTED:
+            tell_launcher(RankFailure(message="", code=INTERRUPTED))
+        return code
     except UserError as error:
-        return _fail(f"dlrm {name}", str(error))
+        if isinstance(error, OtherRankError):
+            return _follow(f"dlrm {name}", error, rank=error.rank, code=USER_ERROR)
+        return _fail(f"dlrm {name}", str(error), rank=error.rank)
+    except RankGoneError as error:
+        return _follow(f"dlrm {name}", error, rank=error.rank, code=TRY_AGAIN)
     except KeyboardInterrupt:
         print(f"dlrm {name}: interrupted", file=sys.stderr)
+        tell_launcher(RankFailure(message="", code=INTERRUPTED))
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe, such as head, has gone: nothing is left to tell it.
@@ -91,7 +118,7 @@ def _run_command(name: str, argv: list[str]) -> int:
 def _call(module: ModuleType, argv: list[str]) -> int:
     try:
         return int(module.main(argv))
-    except (UserError, KeyboardInterrupt, OSError, ImportError):
+    except (UserError, RankGoneError, KeyboardInterrupt, OSError, ImportError):
         raise
     except Exception as error:
         if _DISK_FULL in str(error):
@@ -134,11 +161,49 @@ def explain_import_error(error: ImportError) -> str | None:
     )
 
 
-def _fail(prefix: str, message: str) -> int:
-    if read_environment().full_error and sys.exc_info()[0] is not None:
+def _fail(prefix: str, message: str, *, rank: int | None = None) -> int:
+    environment = read_environment()
+    if environment.full_error and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    print(f"{prefix}: error: {message}", file=sys.stderr)
+    tell_launcher(RankFailure(message=message, code=USER_ERROR))
+    if environment.launched:
+        return USER_ERROR
+    if rank is None:
+        rank = _wait_for_first_rank()
+    print(f"{_of_rank(rank)}{prefix}: error: {message}", file=sys.stderr)
     return USER_ERROR
+
+
+def _follow(prefix: str, error: Exception, *, rank: int | None, code: int) -> int:
+    """End since another process of the job did: it says itself why, if it can."""
+    environment = read_environment()
+    if environment.full_error:
+        traceback.print_exc()
+    tell_launcher(RankFailure(message=str(error), code=code, of_other_rank=True))
+    if not environment.launched or code == TRY_AGAIN:
+        print(f"{_of_rank(rank)}{prefix}: {error}", file=sys.stderr)
+    return code
+
+
+def _wait_for_first_rank() -> int | None:
+    """Return this process's rank, if any, letting the machine's first speak first.
+
+    Before they have met, most errors are the same for all processes. When the first
+    has ended, the launcher ends the others meanwhile; one whose error is its own
+    lives on to tell of it.
+    """
+    try:
+        context = ProcessContext.from_environment()
+    except UserError:
+        return None
+    if context.local_rank == 0:
+        return None if context.rank == 0 else context.rank
+    time.sleep(_FIRST_RANK_SECONDS)
+    return context.rank
+
+
+def _of_rank(rank: int | None) -> str:
+    return "" if rank is None else f"[rank {rank}] "
 
 
 def _overview() -> str:
