@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor
+from torchrec.streamable import Pipelineable
 
 
+# Not a base class: those of torchrec have no slots.
+@Pipelineable.register
 @dataclass(slots=True)
 class Batch:
     """Dense matrix, one ``KeyedJaggedTensor`` a group, labels, weights and row numbers.
@@ -32,6 +35,32 @@ class Batch:
     def __len__(self) -> int:
         """Return the number of examples, padding included."""
         return self.labels.shape[0]
+
+    def padded(self, size: int) -> Batch:
+        """Return the batch with padding rows behind its own, ``size`` in all.
+
+        Raises:
+            ValueError: It has more rows than that.
+        """
+        if size < len(self):
+            raise ValueError(f"size must be >= {len(self)} rows, but it is {size}.")
+        if size == len(self):
+            return self
+        return Batch(
+            dense=_longer(self.dense, size),
+            sparse={
+                name: _padded_bags(bags, size) for name, bags in self.sparse.items()
+            },
+            labels=_longer(self.labels, size),
+            weights=_longer(self.weights, size),
+            row_ids=_longer(self.row_ids, size, fill=-1),
+            classes=None
+            if self.classes is None
+            else JaggedTensor(
+                values=self.classes.values(),
+                lengths=_longer(self.classes.lengths(), size),
+            ),
+        )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """Copy all tensors to ``device``."""
@@ -69,6 +98,29 @@ class Batch:
             bags.record_stream(stream)
         if self.classes is not None:
             self.classes.record_stream(stream)
+
+
+def _longer(values: torch.Tensor, size: int, *, fill: int = 0) -> torch.Tensor:
+    """Return a copy with rows of ``fill`` behind, ``size`` in all."""
+    longer = values.new_full((size, *values.shape[1:]), fill)
+    longer[: len(values)] = values
+    return longer
+
+
+def _padded_bags(bags: KeyedJaggedTensor, size: int) -> KeyedJaggedTensor:
+    """Return the same bags with empty ones behind those of each key."""
+    keys = bags.keys()
+    lengths = bags.lengths().new_zeros(len(keys), size)
+    lengths[:, : bags.stride()] = bags.lengths().view(len(keys), -1)
+    return KeyedJaggedTensor(
+        keys=keys,
+        values=bags.values(),
+        weights=bags.weights_or_none(),
+        lengths=lengths.view(-1),
+        stride=size,
+        length_per_key=bags.length_per_key(),
+        offset_per_key=bags.offset_per_key(),
+    )
 
 
 def _pinned(classes: JaggedTensor) -> JaggedTensor:

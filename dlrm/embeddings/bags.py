@@ -37,7 +37,17 @@ class Bags(Protocol):
         """
 
     def weight(self, index: int) -> torch.Tensor:
-        """Return a live view of table ``index``'s rows, [num_embeddings, dim]."""
+        """Return a live view of table ``index``'s rows, [num_embeddings, dim].
+
+        It is current, and may be written into, until the next lookup; ``settle`` makes
+        it so again.
+        """
+
+    def settle(self) -> None:
+        """Write rows that are cached elsewhere back to where ``weight`` views them.
+
+        Not between a forward pass and its backward pass.
+        """
 
     def optimizer_state(self, index: int) -> dict[str, torch.Tensor]:
         """Return live views of table ``index``'s optimizer state, by canonical name."""

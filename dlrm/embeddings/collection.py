@@ -10,6 +10,7 @@ from torchrec.modules.embedding_configs import EmbeddingBagConfig
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from dlrm.config.optimizer import SparseOptimizer
+from dlrm.config.sharding import Storage
 from dlrm.embeddings.kernels import Kernel
 from dlrm.embeddings.local_tables import LocalTables
 
@@ -32,6 +33,7 @@ class LocalEmbeddingBagCollection(nn.Module):
         device: torch.device,
         kernel: Kernel | None = None,
         trainable: bool = True,
+        storage: Storage | None = None,
     ) -> None:
         """Allocate tables of zeros; arguments and errors are ``build_kernels``'s."""
         super().__init__()
@@ -43,6 +45,7 @@ class LocalEmbeddingBagCollection(nn.Module):
             device=device,
             kernel=kernel,
             trainable=trainable,
+            storage=storage,
         )
         self.kernels = self._local.kernels
         self.embedding_bags = self._local.rows()

@@ -8,7 +8,6 @@ import torch
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import (
     BoundsCheckMode,
-    EmbeddingLocation,
     PoolingMode,
 )
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
@@ -18,9 +17,11 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 from torchrec.modules.embedding_configs import PoolingType
 
 from dlrm.config.optimizer import SparseOptimizerName
+from dlrm.config.sharding import Storage
 from dlrm.embeddings.bags import table_of_feature
 from dlrm.embeddings.kernel_options import KernelOptions, TableConfig
 from dlrm.embeddings.row_updates import COUNTS_STEPS, STATE_IS_ROWWISE
+from dlrm.embeddings.storage import DEFAULT_CACHE_LOAD_FACTOR, fbgemm_location
 
 _ON_CPU = {
     SparseOptimizerName.sgd: EmbOptimType.EXACT_SGD,
@@ -72,7 +73,9 @@ def fbgemm_refusal(options: KernelOptions, device: torch.device) -> str | None:
 class FbgemmBags:
     """Tables in one fbgemm module, of any widths where they are pooled.
 
-    Meets ``Bags``.
+    Meets ``Bags``. Rows that the GPU caches are written back, and the cache emptied,
+    whenever ``weight`` or ``settle`` is asked for: views are then whole, and what is
+    written into them is what the next lookup finds.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class FbgemmBags:
         self.tables = list(tables)
         self._name, self._lr = optimizer.name, optimizer.lr
         cuda = device.type == "cuda"
-        location = EmbeddingLocation.DEVICE if cuda else EmbeddingLocation.HOST
+        location = fbgemm_location(options.storage, device)
         compute = ComputeDevice.CUDA if cuda else ComputeDevice.CPU
         clip = optimizer.clip_value
         self._tbe = SplitTableBatchedEmbeddingBagsCodegen(
@@ -108,8 +111,11 @@ class FbgemmBags:
             # mistakes.
             bounds_check_mode=BoundsCheckMode.FATAL if cuda else BoundsCheckMode.NONE,
             stochastic_rounding=False,
+            cache_load_factor=options.cache_load_factor or DEFAULT_CACHE_LOAD_FACTOR,
             device=device,
         )
+        self._is_cached = options.storage is Storage.fused_uvm_caching
+        self._num_settled = 0
         self._is_pooled = options.pooling is not PoolingType.NONE
 
     def pooled(
@@ -125,10 +131,33 @@ class FbgemmBags:
         if not torch.is_grad_enabled() and self._name in COUNTS_STEPS:
             # fbgemm counts every lookup as a step, those of an evaluation included.
             self.step -= 1
+        if self._is_cached and vectors.requires_grad:
+            self._guard(vectors)
         return vectors
+
+    def settle(self) -> None:
+        """See ``Bags``."""
+        if self._is_cached:
+            self._tbe.flush()
+            self._tbe.reset_cache_states()
+            self._num_settled += 1
+
+    def _guard(self, vectors: torch.Tensor) -> None:
+        """Refuse the backward pass of a lookup whose places in the cache are gone."""
+        settled = self._num_settled
+
+        def check(_: torch.Tensor) -> None:
+            if self._num_settled != settled:
+                raise RuntimeError(
+                    "Cached tables must not be read or written between a forward pass "
+                    "and its backward pass, but they were: their updates would be lost."
+                )
+
+        vectors.register_hook(check)
 
     def weight(self, index: int) -> torch.Tensor:
         """See ``Bags``."""
+        self.settle()
         view: torch.Tensor = self._tbe.split_embedding_weights()[index]
         return view.detach()
 

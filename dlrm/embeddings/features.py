@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.fx
 from torch import nn
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from dlrm.config.features import Pooling
 from dlrm.config.schema import FeatureSchema, FittedSparse
@@ -92,11 +92,7 @@ class FeatureEmbeddings(nn.Module):
             return torch.cat(self(sparse), dim=1)
         ((group, collection),) = self.collections.items()
         pooled = collection(self._rows(self._bags(sparse, group), group))
-        if tuple(pooled.keys()) == self.feature_names:
-            values: torch.Tensor = pooled.values()
-            return values
-        vectors = pooled.to_dict()
-        return torch.cat([vectors[name] for name in self.feature_names], dim=1)
+        return side_by_side(pooled, self.feature_names)
 
     def _bags(
         self, sparse: dict[str, KeyedJaggedTensor], group: str
@@ -149,6 +145,17 @@ class AttentionQuery(nn.Module):
     def forward(self) -> torch.Tensor:
         """Return the query, [W]."""
         return self.query
+
+
+# What torch.fx cannot see through, as it traces a model for its pipeline, is one node.
+@torch.fx.wrap
+def side_by_side(pooled: KeyedTensor, names: tuple[str, ...]) -> torch.Tensor:
+    """Return the features' vectors in the order of ``names``, [B, D]."""
+    if tuple(pooled.keys()) == names:
+        values: torch.Tensor = pooled.values()
+        return values
+    vectors = pooled.to_dict()
+    return torch.cat([vectors[name] for name in names], dim=1)
 
 
 @torch.fx.wrap

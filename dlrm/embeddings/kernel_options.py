@@ -15,6 +15,7 @@ from torchrec.modules.embedding_configs import (
 
 from dlrm.config.errors import ConfigError
 from dlrm.config.optimizer import SparseOptimizer
+from dlrm.config.sharding import Storage
 from dlrm.config.table_options import Gradient, TableDtype
 from dlrm.embeddings.names import table_name
 from dlrm.embeddings.table_config import options_of
@@ -53,15 +54,27 @@ class KernelOptions:
     admit_after: int = 0
     padded: bool = False
     """Whether the tables have a padding row."""
+    storage: Storage = Storage.fused
+    cache_load_factor: float | None = None
+    """For ``fused_uvm_caching``: the share of the rows that the GPU holds."""
 
 
-def kernel_options(table: TableConfig, default: SparseOptimizer) -> KernelOptions:
-    """Return a table's options; ``default`` is the optimizer of tables without own.
+def kernel_options(
+    table: TableConfig, default: SparseOptimizer, storage: Storage | None = None
+) -> KernelOptions:
+    """Return a table's options.
+
+    Args:
+        table: Its config.
+        default: The optimizer of tables without their own.
+        storage: That of tables without their own; ``fused`` where None.
 
     Raises:
         ConfigError: The table's type is not one that it can be trained in.
     """
     options, dtype = options_of(table), table_dtype(table)
+    storage = options.sharding.storage or storage or Storage.fused
+    cached = storage is Storage.fused_uvm_caching
     return KernelOptions(
         embedding_dim=table.embedding_dim,
         pooling=getattr(table, "pooling", PoolingType.NONE),
@@ -74,6 +87,8 @@ def kernel_options(table: TableConfig, default: SparseOptimizer) -> KernelOption
         norm_type=options.norm_type,
         admit_after=options.admit_after,
         padded=options.padding_idx is not None,
+        storage=storage,
+        cache_load_factor=options.sharding.cache_load_factor if cached else None,
     )
 
 

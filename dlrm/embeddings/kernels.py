@@ -11,10 +11,12 @@ from torchrec.modules.embedding_configs import PoolingType
 
 from dlrm.config.errors import ConfigError
 from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
+from dlrm.config.sharding import Storage
 from dlrm.embeddings.bags import Bags
 from dlrm.embeddings.fbgemm_bags import FbgemmBags, fbgemm_refusal
 from dlrm.embeddings.kernel_options import KernelOptions, TableConfig, kernel_options
 from dlrm.embeddings.names import table_name
+from dlrm.embeddings.storage import storage_refusal
 from dlrm.embeddings.torch_bags import TorchBags
 
 
@@ -27,6 +29,8 @@ class Kernel(Enum):
 
 def choose_kernel(options: KernelOptions, device: torch.device) -> Kernel:
     """Return fbgemm where its numbers are right, else torch."""
+    if options.storage is Storage.dense:
+        return Kernel.torch
     return Kernel.torch if fbgemm_refusal(options, device) else Kernel.fbgemm
 
 
@@ -38,6 +42,7 @@ def build_kernels(
     device: torch.device,
     kernel: Kernel | None = None,
     trainable: bool = True,
+    storage: Storage | None = None,
 ) -> list[Bags]:
     """Return as few kernels as serve all ``tables``, each table in one of them.
 
@@ -49,15 +54,23 @@ def build_kernels(
         kernel: Overrules ``choose_kernel``.
         trainable: Whether to keep optimizer state; the kernels and so the vectors are
             the same without.
+        storage: Of tables without their own; ``fused`` where None.
 
     Raises:
         ConfigError: A weighted table is pooled by something else than sum, a table is
-            of a type that cannot be trained, or ``kernel`` cannot serve a table.
+            of a type that cannot be trained, ``kernel`` cannot serve a table, or it
+            cannot lie where it asks to.
     """
     groups: list[tuple[Kernel, KernelOptions, list[TableConfig]]] = []
     for table in tables:
         _check_pooling(table, is_weighted)
-        options = kernel_options(table, optimizer)
+        options = kernel_options(table, optimizer, storage)
+        if not trainable and device.type != "cuda":
+            # What a GPU trains, a CPU may look up: it has one memory alone.
+            options = dataclasses.replace(
+                options, storage=Storage.fused, cache_load_factor=None
+            )
+        _check_storage(table, options, device, kernel)
         chosen = kernel or choose_kernel(options, device)
         if chosen is Kernel.fbgemm:
             _check_fbgemm(table, options, device)
@@ -113,6 +126,23 @@ def _check_pooling(table: TableConfig, is_weighted: bool) -> None:
         raise ConfigError(
             f"Table '{table_name(table.name)}' must be pooled by sum or mean, but its "
             f"pooling is none. For rows one by one, use an EmbeddingCollection."
+        )
+
+
+def _check_storage(
+    table: TableConfig,
+    options: KernelOptions,
+    device: torch.device,
+    kernel: Kernel | None,
+) -> None:
+    reason = fbgemm_refusal(options, device)
+    if kernel is Kernel.torch and reason is None:
+        reason = "a replica on every process (data_parallel)"
+    refused = storage_refusal(options, device, fbgemm_refusal=reason)
+    if refused is not None:
+        raise ConfigError(
+            f"Table '{table_name(table.name)}' cannot have "
+            f"storage={options.storage.value}: {refused}."
         )
 
 

@@ -12,6 +12,7 @@ from torchrec.modules.embedding_modules import (
 )
 
 from dlrm.config.optimizer import SparseOptimizer
+from dlrm.config.sharding import Storage
 from dlrm.embeddings.collection import LocalEmbeddingBagCollection
 from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.kernel_options import TableConfig
@@ -30,6 +31,7 @@ def to_local(
     initial: InitialValues | None = None,
     kernel: Kernel | None = None,
     trainable: bool = True,
+    storage: Storage | None = None,
 ) -> None:
     """Replace every torchrec collection inside ``model`` by a self-training one.
 
@@ -45,12 +47,14 @@ def to_local(
         kernel: Overrules ``choose_kernel``.
         trainable: Whether to keep optimizer state and give gradients; a model that is
             only evaluated needs neither.
+        storage: Of tables without their own; ``fused`` where None.
 
     Raises:
-        ConfigError: A table's options, pooling and weights do not fit each other.
+        ConfigError: A table's options, pooling and weights do not fit each other, or a
+            table cannot lie where it asks to.
     """
     for parent, name, plain in _collections(model, _Plain):
-        local = _local(plain, optimizer, device, kernel, trainable)
+        local = _local(plain, optimizer, device, kernel, trainable, storage)
         for table in _tables(plain):
             rows = _rows(local)[table.name].weight
             given = _rows(plain)[table.name].weight
@@ -76,13 +80,6 @@ def to_plain(model: nn.Module) -> None:
         setattr(parent, name, plain.to(rows.device).train(local.training))
 
 
-def set_sparse_rate_factor(model: nn.Module, factor: float) -> None:
-    """Train each table at ``factor`` times its rate from the next forward pass on."""
-    for local in local_collections(model):
-        for bags in local.kernels:
-            bags.set_rate_factor(factor)
-
-
 def local_collections(model: nn.Module) -> list[Local]:
     """Return the self-training collections inside ``model``, in its own order."""
     return [module for module in model.modules() if isinstance(module, Local)]
@@ -94,6 +91,7 @@ def _local(
     device: torch.device,
     kernel: Kernel | None,
     trainable: bool,
+    storage: Storage | None,
 ) -> Local:
     if isinstance(plain, EmbeddingBagCollection):
         return LocalEmbeddingBagCollection(
@@ -103,6 +101,7 @@ def _local(
             device=device,
             kernel=kernel,
             trainable=trainable,
+            storage=storage,
         )
     return LocalEmbeddingCollection(
         plain.embedding_configs(),
@@ -111,6 +110,7 @@ def _local(
         kernel=kernel,
         trainable=trainable,
         need_indices=plain.need_indices(),
+        storage=storage,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,8 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm.config.errors import ConfigError
 from dlrm.config.optimizer import SparseOptimizer
+from dlrm.config.sharding import Storage
+from dlrm.embeddings.bags import Bags
 from dlrm.embeddings.id_check import find_bad_id
 from dlrm.embeddings.kernel_options import TableConfig
 from dlrm.embeddings.kernels import Kernel, build_kernels
@@ -20,10 +23,30 @@ class TableRows(nn.Module):
 
     weight: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor) -> None:
-        """Hold ``weight`` as a buffer: no optimizer of dense parameters may see it."""
+    def __init__(self, bags: Bags, index: int) -> None:
+        """Hold the weight as a buffer: no optimizer of dense parameters may see it.
+
+        Args:
+            bags: The table's kernel.
+            index: Of the table among the kernel's.
+        """
         super().__init__()
-        self.register_buffer("weight", weight)
+        self._bags = bags
+        self.register_buffer("weight", bags.weight(index))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the buffer as training has left it."""
+        if name == "weight":
+            self._bags.settle()
+        return super().__getattr__(name)
+
+    def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._bags.settle()
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._bags.settle()
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 class LocalTables:
@@ -41,6 +64,7 @@ class LocalTables:
         device: torch.device,
         kernel: Kernel | None,
         trainable: bool,
+        storage: Storage | None = None,
     ) -> None:
         """Allocate tables of zeros; arguments and errors are ``build_kernels``'s."""
         _check_features(tables)
@@ -53,6 +77,7 @@ class LocalTables:
             device=device,
             kernel=kernel,
             trainable=trainable,
+            storage=storage,
         )
         self.features = [
             [name for table in bags.tables for name in table.feature_names]
@@ -64,7 +89,7 @@ class LocalTables:
     def rows(self) -> nn.ModuleDict:
         """Return live views of all tables by name, in the collection's order."""
         views = {
-            table.name: TableRows(bags.weight(i))
+            table.name: TableRows(bags, i)
             for bags in self.kernels
             for i, table in enumerate(bags.tables)
         }

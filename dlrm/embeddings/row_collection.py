@@ -10,6 +10,7 @@ from torchrec.modules.embedding_configs import EmbeddingConfig
 from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor
 
 from dlrm.config.optimizer import SparseOptimizer
+from dlrm.config.sharding import Storage
 from dlrm.embeddings.kernels import Kernel
 from dlrm.embeddings.local_tables import LocalTables
 
@@ -30,6 +31,7 @@ class LocalEmbeddingCollection(nn.Module):
         kernel: Kernel | None = None,
         trainable: bool = True,
         need_indices: bool = False,
+        storage: Storage | None = None,
     ) -> None:
         """Allocate tables of zeros; arguments and errors are ``build_kernels``'s.
 
@@ -44,6 +46,7 @@ class LocalEmbeddingCollection(nn.Module):
             device=device,
             kernel=kernel,
             trainable=trainable,
+            storage=storage,
         )
         self.kernels = self._local.kernels
         self.embeddings = self._local.rows()

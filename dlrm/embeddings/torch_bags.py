@@ -156,6 +156,9 @@ class TorchBags:
         """See ``Bags``."""
         return self._weight[self._layout.rows(index)]
 
+    def settle(self) -> None:
+        """See ``Bags``."""
+
     def optimizer_state(self, index: int) -> dict[str, torch.Tensor]:
         """See ``Bags``."""
         state = {} if self._training is None else self._training.state

@@ -11,7 +11,7 @@ from dlrm.config.optimizer import SparseOptimizer
 from dlrm.config.table_options import TableOptions
 from dlrm.embeddings.kernels import Kernel
 from dlrm.embeddings.local import to_local
-from dlrm.embeddings.state import TableState, table_states
+from dlrm.embeddings.state import TablePart, table_states
 from tests.embeddings.oracle import (
     CPU,
     OracleTable,
@@ -53,7 +53,7 @@ def run_against_oracle(
     widths: tuple[int, int] = (4, 4),
     batches: tuple[Bags, ...] = (RAGGED, ONE_HOT, RAGGED),
     scale: float = 1.0,
-) -> dict[str, TableState]:
+) -> dict[str, TablePart]:
     """Train a shared and a single table for a step a batch; compare all numbers.
 
     ``scale`` multiplies the initial values.
@@ -105,7 +105,7 @@ def vectors_of(model: nn.Module, bags: KeyedJaggedTensor) -> dict[str, torch.Ten
     return found.to_dict()
 
 
-def compare(state: TableState, oracle: OracleTable) -> None:
+def compare(state: TablePart, oracle: OracleTable) -> None:
     """Compare weight, optimizer state and uses of one table."""
     got = state.weight.float().numpy()
     np.testing.assert_allclose(got, oracle.weight, rtol=2e-4, atol=2e-5)

@@ -9,8 +9,8 @@ from dlrm.config.errors import ConfigError
 from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
 from dlrm.embeddings.kernel_options import kernel_options
 from dlrm.embeddings.kernels import Kernel, build_kernels, choose_kernel
-from dlrm.embeddings.local import set_sparse_rate_factor, to_local
-from dlrm.embeddings.state import table_states
+from dlrm.embeddings.local import to_local
+from dlrm.embeddings.state import set_sparse_rate_factor, table_states
 from tests.embeddings.oracle import CPU, keyed_bags, plain_model, table
 from tests.embeddings.oracle_run import ONE_ROW, run_against_oracle
 

@@ -18,8 +18,8 @@ from dlrm.config.table_options import (
 )
 from dlrm.embeddings.kernel_options import kernel_options
 from dlrm.embeddings.kernels import Kernel, choose_kernel
-from dlrm.embeddings.local import set_sparse_rate_factor, to_local
-from dlrm.embeddings.state import table_states
+from dlrm.embeddings.local import to_local
+from dlrm.embeddings.state import set_sparse_rate_factor, table_states
 from tests.embeddings.oracle import CPU, keyed_bags, plain_model, row_table, table
 from tests.embeddings.oracle_run import KINDS, ONE_HOT, RAGGED, run_against_oracle
 

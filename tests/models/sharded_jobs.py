@@ -15,19 +15,17 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torchrec.modules.embedding_modules import (
-    EmbeddingBagCollection,
-    EmbeddingCollection,
-)
 
 from dlrm.commands.code import import_code
 from dlrm.config.embedding_init import EmbeddingInit, InitName
 from dlrm.config.sharding import Strategy
 from dlrm.data.batch import Batch
+from dlrm.distributed.plan import Plan
 from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.local import to_local
 from dlrm.embeddings.names import table_name
-from dlrm.embeddings.sharded.swap import to_sharded
+from dlrm.embeddings.sharded.placement import plan_by_strategy
+from dlrm.embeddings.sharded.swap import collection_configs, to_sharded
 from dlrm.embeddings.sharded.whole_tables import gather_tables
 from dlrm.embeddings.state import table_states
 from dlrm.models import build_model, model_config
@@ -97,8 +95,7 @@ def sharded_model(group: dist.ProcessGroup, job: Job) -> nn.Module:
     model = _meta_model(job)
     to_sharded(
         model,
-        strategies=_strategies(model, job.first),
-        default=Strategy.table_wise,
+        plan=_plan(model, job.first, group.size()),
         optimizer=SGD,
         group=group,
         device=CPU,
@@ -128,26 +125,28 @@ def _initial_values() -> InitialValues:
     )
 
 
-def _strategies(model: nn.Module, first: int) -> dict[str, Strategy]:
-    tables = []
-    for module in model.modules():
-        if isinstance(module, EmbeddingBagCollection):
-            tables += [config.name for config in module.embedding_bag_configs()]
-        elif isinstance(module, EmbeddingCollection):
-            tables += [config.name for config in module.embedding_configs()]
+def _plan(model: nn.Module, first: int, world_size: int) -> Plan:
+    configs = collection_configs(model)
     turns = itertools.islice(itertools.cycle(STRATEGIES), first, None)
-    return dict(zip(map(table_name, tables), turns, strict=False))
+    tables = [table_name(config.name) for config in configs]
+    return plan_by_strategy(
+        configs,
+        dict(zip(tables, turns, strict=False)),
+        Strategy.table_wise,
+        world_size=world_size,
+        ranks_per_node=world_size,
+    )
 
 
 def _train(model: nn.Module, group: dist.ProcessGroup | None) -> list[float]:
     optimizer = torch.optim.SGD(dense_parameters(model), lr=0.1)
     return [
-        _step(model, batch_of(number, group), optimizer, group)
+        train_step(model, batch_of(number, group), optimizer, group)
         for number in range(len(SLICES))
     ]
 
 
-def _step(
+def train_step(
     model: nn.Module,
     batch: Batch,
     optimizer: torch.optim.Optimizer,

@@ -15,25 +15,30 @@ from torchrec.modules.embedding_modules import (
 )
 
 from dlrm.config.optimizer import SparseOptimizer
-from dlrm.config.sharding import Strategy
+from dlrm.config.sharding import CommunicationConfig, Strategy
+from dlrm.distributed.plan import TablePlan
 from dlrm.embeddings.collection import LocalEmbeddingBagCollection
 from dlrm.embeddings.kernels import Kernel
 from dlrm.embeddings.row_collection import LocalEmbeddingCollection
 from dlrm.embeddings.sharded.collections import ShardedBags, ShardedSequences
-from dlrm.embeddings.sharded.placement import Part
+from dlrm.embeddings.sharded.placement import COLUMNS_ALONE
 from dlrm.embeddings.sharded.replicas import ReplicatedBags, ReplicatedSequences
 from dlrm.embeddings.sharded.split import SplitBags, SplitSequences
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sharding:
+class Building:
     """What all collections of a model are sharded with."""
 
-    strategies: Mapping[str, Strategy]
+    tables: Mapping[str, TablePlan]
     """By name of the table's config."""
-    parts: Mapping[str, list[Part]]
+    ranks_per_node: int
+    communication: CommunicationConfig
     optimizer: SparseOptimizer
     group: dist.ProcessGroup
+    """Keeps all tables together."""
+    world: dist.ProcessGroup
+    """Has a replica of each data-parallel table on every process."""
     device: torch.device
     trainable: bool
 
@@ -53,8 +58,9 @@ class Sharding:
             sharded = ShardedBags(
                 cut,
                 is_weighted=weighted,
-                strategies=self.strategies,
-                parts=self.parts,
+                tables=self.tables,
+                ranks_per_node=self.ranks_per_node,
+                communication=self.communication,
                 env=ShardingEnv.from_process_group(self.group),
                 **self._memory(),
             )
@@ -62,7 +68,7 @@ class Sharding:
             tables = LocalEmbeddingBagCollection(
                 whole, is_weighted=weighted, kernel=Kernel.torch, **self._memory()
             )
-            replicated = ReplicatedBags(tables, self.group)
+            replicated = ReplicatedBags(tables, self.world)
         return SplitBags(
             configs, is_weighted=weighted, sharded=sharded, replicated=replicated
         )
@@ -70,26 +76,43 @@ class Sharding:
     def _sequences(self, plain: EmbeddingCollection) -> SplitSequences:
         configs = plain.embedding_configs()
         cut, whole = self._divide(configs)
-        sharded = replicated = None
-        if cut:
-            sharded = ShardedSequences(
-                cut,
-                strategies=self.strategies,
-                parts=self.parts,
+        sharded = [
+            ShardedSequences(
+                tables,
+                tables=self.tables,
+                communication=self.communication,
                 env=ShardingEnv.from_process_group(self.group),
                 **self._memory(),
             )
+            for tables in self._by_width(cut)
+        ]
+        replicated = None
         if whole:
             tables = LocalEmbeddingCollection(
                 whole, kernel=Kernel.torch, **self._memory()
             )
-            replicated = ReplicatedSequences(tables, self.group)
+            replicated = ReplicatedSequences(tables, self.world)
         return SplitSequences(configs, sharded=sharded, replicated=replicated)
+
+    def _by_width(self, configs: list[Any]) -> list[list[Any]]:
+        """Return what goes into one collection: its ranges of columns are alike."""
+        groups: dict[int, list[Any]] = {}
+        others: list[Any] = []
+        for config in configs:
+            table = self.tables[config.name]
+            if table.strategy in COLUMNS_ALONE:
+                width = table.parts[0].num_columns
+                groups.setdefault(width, []).append(config)
+            else:
+                others.append(config)
+        first, *rest = list(groups.values()) or [[]]
+        return [group for group in (others + first, *rest) if group]
 
     def _divide(self, configs: list[Any]) -> tuple[list[Any], list[Any]]:
         """Return the tables that are cut into parts, and those that are replicated."""
         replicas = [
-            self.strategies[config.name] is Strategy.data_parallel for config in configs
+            self.tables[config.name].strategy is Strategy.data_parallel
+            for config in configs
         ]
         pairs = list(zip(configs, replicas, strict=True))
         cut = [config for config, replica in pairs if not replica]

@@ -7,6 +7,7 @@ Gradients arrive as their mean over the processes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -23,13 +24,16 @@ from torchrec.modules.embedding_modules import (
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from dlrm.config.optimizer import SparseOptimizer
-from dlrm.config.sharding import Strategy
+from dlrm.config.sharding import CommunicationConfig, Strategy
+from dlrm.distributed.plan import TablePlan
 from dlrm.embeddings.collection import LocalEmbeddingBagCollection
 from dlrm.embeddings.row_collection import LocalEmbeddingCollection
+from dlrm.embeddings.sharded.communication import Codecs, codecs_for
 from dlrm.embeddings.sharded.input_check import check_input
 from dlrm.embeddings.sharded.lookups import BagLookup, SequenceLookup
-from dlrm.embeddings.sharded.parts import part_config
-from dlrm.embeddings.sharded.placement import Part, torchrec_sharding
+from dlrm.embeddings.sharded.node_groups import exchanging_over_nodes
+from dlrm.embeddings.sharded.parts import OwnPart, own_parts, placed_config
+from dlrm.embeddings.sharded.placement import ROWS_OF_NODE, torchrec_sharding
 from dlrm.embeddings.sharded.row_means import RowMeans, summed
 
 
@@ -41,8 +45,9 @@ class ShardedBags(ShardedEmbeddingBagCollection):
         configs: Sequence[EmbeddingBagConfig],
         *,
         is_weighted: bool,
-        strategies: Mapping[str, Strategy],
-        parts: Mapping[str, Sequence[Part]],
+        tables: Mapping[str, TablePlan],
+        ranks_per_node: int,
+        communication: CommunicationConfig,
         env: ShardingEnv,
         device: torch.device,
         optimizer: SparseOptimizer,
@@ -50,27 +55,34 @@ class ShardedBags(ShardedEmbeddingBagCollection):
     ) -> None:
         """Allocate this process's parts, zeros."""
         self.configs = list(configs)
-        self.strategies = {c.name: strategies[c.name] for c in configs}
-        self.parts = {c.name: parts[c.name] for c in configs}
+        self.strategies = {c.name: tables[c.name].strategy for c in configs}
         self._means = RowMeans(
-            configs, strategies, optimizer=optimizer, world_size=env.world_size
+            configs, self.strategies, optimizer=optimizer, world_size=env.world_size
         )
-        looked_up = [summed(config, strategies[config.name]) for config in configs]
+        looked_up = [summed(c, self.strategies[c.name]) for c in configs]
         plain = EmbeddingBagCollection(
             tables=looked_up, is_weighted=is_weighted, device=torch.device("meta")
         )
-        plan = _torchrec_plan(self.strategies, self.parts, device)
-        super().__init__(plain, plan, env, device=device)
+        plan = _torchrec_plan(self.configs, tables, device)
+        codecs = _codecs(self.configs, tables, communication)
+        with _exchanges(self.strategies, env, ranks_per_node):
+            super().__init__(
+                plain, plan, env, device=device, qcomm_codecs_registry=codecs
+            )
+        self.own_parts: dict[str, OwnPart[EmbeddingBagConfig]] = {}
+        """By name of the part's config, which ``own_tables`` hold."""
+        wholes = {c.name: placed_config(c, tables[c.name]) for c in looked_up}
         for sharding in self._embedding_shardings:
-            own = _own_configs(looked_up, self.parts, sharding, env.rank)
-            tables = LocalEmbeddingBagCollection(
-                own,
+            own = own_parts(wholes, sharding, env.rank)
+            self.own_parts.update({part.config.name: part for part in own})
+            local = LocalEmbeddingBagCollection(
+                [part.config for part in own],
                 is_weighted=is_weighted,
                 optimizer=optimizer,
                 device=device,
                 trainable=trainable,
             )
-            self._lookups.append(BagLookup(tables if own else None, device=device))
+            self._lookups.append(BagLookup(local if own else None, device=device))
 
     @property
     def own_tables(self) -> list[LocalEmbeddingBagCollection]:
@@ -117,26 +129,36 @@ class ShardedSequences(ShardedEmbeddingCollection):
         self,
         configs: Sequence[EmbeddingConfig],
         *,
-        strategies: Mapping[str, Strategy],
-        parts: Mapping[str, Sequence[Part]],
+        tables: Mapping[str, TablePlan],
+        communication: CommunicationConfig,
         env: ShardingEnv,
         device: torch.device,
         optimizer: SparseOptimizer,
         trainable: bool = True,
     ) -> None:
-        """Allocate this process's parts, zeros."""
+        """Allocate this process's parts, zeros.
+
+        All ranges of columns are equally wide: so torchrec has it.
+        """
         self.configs = list(configs)
-        self.strategies = {c.name: strategies[c.name] for c in configs}
-        self.parts = {c.name: parts[c.name] for c in configs}
-        plain = EmbeddingCollection(tables=list(configs), device=torch.device("meta"))
-        plan = _torchrec_plan(self.strategies, self.parts, device)
-        super().__init__(plain, plan, env, device=device)
+        self.strategies = {c.name: tables[c.name].strategy for c in configs}
+        plain = EmbeddingCollection(tables=self.configs, device=torch.device("meta"))
+        plan = _torchrec_plan(self.configs, tables, device)
+        codecs = _codecs(self.configs, tables, communication)
+        super().__init__(plain, plan, env, device=device, qcomm_codecs_registry=codecs)
+        self.own_parts: dict[str, OwnPart[EmbeddingConfig]] = {}
+        """By name of the part's config, which ``own_tables`` hold."""
+        wholes = {c.name: placed_config(c, tables[c.name]) for c in configs}
         for sharding in self._sharding_type_to_sharding.values():
-            own = _own_configs(configs, self.parts, sharding, env.rank)
-            tables = LocalEmbeddingCollection(
-                own, optimizer=optimizer, device=device, trainable=trainable
+            own = own_parts(wholes, sharding, env.rank)
+            self.own_parts.update({part.config.name: part for part in own})
+            local = LocalEmbeddingCollection(
+                [part.config for part in own],
+                optimizer=optimizer,
+                device=device,
+                trainable=trainable,
             )
-            self._lookups.append(SequenceLookup(tables if own else None, device=device))
+            self._lookups.append(SequenceLookup(local if own else None, device=device))
 
     @property
     def own_tables(self) -> list[LocalEmbeddingCollection]:
@@ -160,28 +182,28 @@ class ShardedSequences(ShardedEmbeddingCollection):
 
 
 def _torchrec_plan(
-    strategies: Mapping[str, Strategy],
-    parts: Mapping[str, Sequence[Part]],
-    device: torch.device,
+    configs: Sequence[Any], tables: Mapping[str, TablePlan], device: torch.device
 ) -> dict[str, Any]:
     return {
-        name: torchrec_sharding(strategy, parts[name], device=device)
-        for name, strategy in strategies.items()
+        config.name: torchrec_sharding(tables[config.name], device=device)
+        for config in configs
     }
 
 
-def _own_configs(
+def _codecs(
     configs: Sequence[Any],
-    parts: Mapping[str, Sequence[Part]],
-    sharding: Any,
-    rank: int,
-) -> list[Any]:
-    """Return this process's tables of one strategy, in the order of torchrec's ids."""
-    whole = {config.name: config for config in configs}
-    names = [
-        table.name
-        for group in sharding._grouped_embedding_configs
-        for table in group.embedding_tables
-    ]
-    own = {name: [p for p in parts[name] if p.rank == rank] for name in names}
-    return [part_config(whole[name], part) for name in names for part in own[name]]
+    tables: Mapping[str, TablePlan],
+    communication: CommunicationConfig,
+) -> Codecs | None:
+    parts = [part for config in configs for part in tables[config.name].parts]
+    return codecs_for(communication, [part.num_columns for part in parts])
+
+
+def _exchanges(
+    strategies: Mapping[str, Strategy], env: ShardingEnv, ranks_per_node: int
+) -> contextlib.AbstractContextManager[None]:
+    """Return where torchrec builds what exchanges the vectors of tables."""
+    if ROWS_OF_NODE.isdisjoint(strategies.values()):
+        return contextlib.nullcontext()
+    assert env.process_group is not None
+    return exchanging_over_nodes(env.process_group, ranks_per_node)

@@ -26,13 +26,13 @@ class _Lookup(nn.Module):
         """Do nothing: no kernel here runs on a stream of its own."""
 
     def prefetch(self, *args: object, **kwargs: object) -> None:
-        """Do nothing: no table here has a cache."""
+        """Do nothing: a lookup fills its tables' cache itself."""
 
     def flush(self) -> None:
-        """Do nothing: no table here has a cache."""
+        """Do nothing: whoever reads a table has its cache written back first."""
 
     def purge(self) -> None:
-        """Do nothing: no table here has a cache."""
+        """Do nothing: see ``flush``."""
 
 
 class BagLookup(_Lookup):
@@ -47,13 +47,16 @@ class BagLookup(_Lookup):
         """Look up in ``tables``; None on a process that keeps none."""
         super().__init__(device)
         self.tables = tables
+        configs = [] if tables is None else tables.embedding_bag_configs()
+        self._names = [name for config in configs for name in config.feature_names]
 
     def forward(self, features: KeyedJaggedTensor) -> torch.Tensor:
         """Return [B, D], feature by feature."""
         empty = self._anchor.view(features.stride(), 0)
         if self.tables is None:
             return empty
-        return torch.cat([self.tables(features).values(), empty], dim=1)
+        own = _renamed(features, self._names)
+        return torch.cat([self.tables(own).values(), empty], dim=1)
 
 
 class SequenceLookup(_Lookup):
@@ -65,11 +68,31 @@ class SequenceLookup(_Lookup):
         """Look up in ``tables``; None on a process that keeps none."""
         super().__init__(device)
         self.tables = tables
+        configs = [] if tables is None else tables.embedding_configs()
+        self._names = [name for config in configs for name in config.feature_names]
 
     def forward(self, features: KeyedJaggedTensor) -> torch.Tensor:
         """Return [N * D], feature by feature."""
         if self.tables is None:
             return self._anchor
-        vectors = self.tables(features)
-        parts = [vectors[name].values().flatten() for name in features.keys()]  # noqa: SIM118
+        vectors = self.tables(_renamed(features, self._names))
+        parts = [vectors[name].values().flatten() for name in self._names]
         return torch.cat([*parts, self._anchor])
+
+
+def _renamed(features: KeyedJaggedTensor, names: list[str]) -> KeyedJaggedTensor:
+    """Return ``features`` under the names that the parts' configs have for them.
+
+    Several ranges of a table's columns are sent the same feature, each on its own.
+    """
+    if features.keys() == names:
+        return features
+    return KeyedJaggedTensor(
+        keys=names,
+        values=features.values(),
+        weights=features.weights_or_none(),
+        lengths=features.lengths(),
+        offsets=features.offsets(),
+        stride=features.stride(),
+        length_per_key=features.length_per_key(),
+    )

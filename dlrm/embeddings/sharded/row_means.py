@@ -18,9 +18,11 @@ from dlrm.config.optimizer import SparseOptimizer
 from dlrm.config.sharding import Strategy
 from dlrm.embeddings.table_config import options_of
 
+_BY_ROWS = frozenset({Strategy.row_wise, Strategy.table_row_wise, Strategy.grid})
+
 
 class RowMeans:
-    """Divides the sums of the features that want means of row-wise tables.
+    """Divides the sums of the features that want means of tables divided by rows.
 
     torchrec would do so itself, but also divides the sums of its other tables.
     """
@@ -78,7 +80,7 @@ def summed(config: EmbeddingBagConfig, strategy: Strategy) -> EmbeddingBagConfig
 
 
 def _is_row_mean(config: EmbeddingBagConfig, strategy: Strategy) -> bool:
-    return strategy is Strategy.row_wise and config.pooling is PoolingType.MEAN
+    return strategy in _BY_ROWS and config.pooling is PoolingType.MEAN
 
 
 class _Mean(torch.autograd.Function):

@@ -64,22 +64,21 @@ class SplitSequences(nn.Module):
         self,
         configs: Sequence[EmbeddingConfig],
         *,
-        sharded: ShardedSequences | None,
+        sharded: Sequence[ShardedSequences],
         replicated: ReplicatedSequences | None,
     ) -> None:
-        """Answer for both, of which one may be missing."""
+        """Answer for all of them."""
         super().__init__()
         self._configs = list(configs)
-        self.sharded, self.replicated = sharded, replicated
+        self.sharded, self.replicated = nn.ModuleList(sharded), replicated
 
     def forward(self, features: KeyedJaggedTensor) -> dict[str, JaggedTensor]:
         """Return each feature's vectors, one an id, keyed by feature."""
-        if self.sharded is None or self.replicated is None:
-            only = self.sharded or self.replicated
-            assert only is not None
-            return only(features)
-        travelling = self.sharded(features)
-        return join_sequences(travelling, self.replicated(features))
+        # The replicas are looked up while the others' vectors are under way.
+        found = [sharded(features) for sharded in self.sharded]
+        if self.replicated is not None:
+            found.append(self.replicated(features))
+        return found[0] if len(found) == 1 else join_sequences(found)
 
     def embedding_configs(self) -> list[EmbeddingConfig]:
         """Return the tables' configs, as torchrec's collection does."""
@@ -103,8 +102,6 @@ def join_vectors(travelling: KeyedTensor, own: KeyedTensor) -> KeyedTensor:
 
 
 @torch.fx.wrap
-def join_sequences(
-    travelling: dict[str, JaggedTensor], own: dict[str, JaggedTensor]
-) -> dict[str, JaggedTensor]:
-    """Return the features of both."""
-    return {**dict(travelling.items()), **own}
+def join_sequences(found: list[dict[str, JaggedTensor]]) -> dict[str, JaggedTensor]:
+    """Return the features of all."""
+    return {name: rows for part in found for name, rows in part.items()}

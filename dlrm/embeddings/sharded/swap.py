@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -13,18 +12,20 @@ from torchrec.modules.embedding_modules import (
     EmbeddingCollection,
 )
 
-from dlrm.config.errors import ConfigError
 from dlrm.config.optimizer import SparseOptimizer
-from dlrm.config.sharding import Strategy
+from dlrm.config.sharding import ShardingConfig
+from dlrm.distributed.plan import Plan
 from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.kernel_options import TableConfig
 from dlrm.embeddings.names import table_name
-from dlrm.embeddings.sharded.building import Sharding
-from dlrm.embeddings.sharded.placement import place_tables
+from dlrm.embeddings.sharded.building import Building
+from dlrm.embeddings.sharded.communication import refuse_communication
+from dlrm.embeddings.sharded.plan_check import check_plan
 from dlrm.embeddings.sharded.refusals import refuse_options
+from dlrm.embeddings.sharded.replica_groups import refuse_replicas, replica_groups
 from dlrm.embeddings.sharded.split import SplitBags, SplitSequences
-from dlrm.embeddings.sharded.state import table_parts
 from dlrm.embeddings.sharded.whole_tables import gather_tables
+from dlrm.embeddings.state import table_parts
 
 _Plain: TypeAlias = EmbeddingBagCollection | EmbeddingCollection
 _Split: TypeAlias = SplitBags | SplitSequences
@@ -33,13 +34,13 @@ _Split: TypeAlias = SplitBags | SplitSequences
 def to_sharded(
     model: nn.Module,
     *,
-    strategies: Mapping[str, Strategy],
-    default: Strategy,
+    plan: Plan,
     optimizer: SparseOptimizer,
     group: dist.ProcessGroup,
     device: torch.device,
     initial: InitialValues | None = None,
     trainable: bool = True,
+    sharding: ShardingConfig | None = None,
 ) -> None:
     """Replace every torchrec collection inside ``model`` by a sharded one.
 
@@ -51,36 +52,45 @@ def to_sharded(
     Args:
         model: Changed in place; must not itself be a collection. Its collections' own
             values are not read.
-        strategies: How a table lies on the processes, by its name.
-        default: How the tables that ``strategies`` does not name lie.
+        plan: Where the tables lie: on all processes, or those of one of
+            ``sharding.replicas`` groups.
         optimizer: Of tables without their own.
         group: The processes.
         device: Of this process's tables.
         initial: Initial values; tables start at zero without.
         trainable: Whether to keep optimizer state and give gradients.
+        sharding: Its exactness, communication and replicas are kept; the defaults
+            where None.
 
     Raises:
-        ConfigError: A table's options do not go with its strategy, or a strategy is
-            given for no table.
+        ConfigError: A table's options do not go with its strategy, or the plan is not
+            one of these tables on these processes.
     """
+    sharding = sharding or ShardingConfig()
     found = _children(model, _Plain)
-    configs = [config for _, _, plain in found for config in _configs(plain)]
-    _refuse_unknown(strategies, {table_name(config.name) for config in configs})
-    chosen = {c.name: strategies.get(table_name(c.name), default) for c in configs}
+    configs = collection_configs(model)
+    groups = replica_groups(group, sharding.replicas)
+    check_plan(plan, configs, world_size=groups.sharding.size())
+    tables = {config.name: plan.tables[table_name(config.name)] for config in configs}
     for config in configs:
-        refuse_options(
-            config, chosen[config.name], optimizer=optimizer, world_size=group.size()
+        strategy = tables[config.name].strategy
+        refuse_options(config, strategy, optimizer=optimizer, exact=sharding.exact)
+        refuse_communication(sharding.communication, config, tables[config.name])
+        refuse_replicas(
+            config, tables[config.name], optimizer=optimizer, sharding=sharding
         )
-    sharding = Sharding(
-        strategies=chosen,
-        parts=place_tables(configs, chosen, group.size()),
+    building = Building(
+        tables=tables,
+        ranks_per_node=plan.ranks_per_node,
+        communication=sharding.communication,
         optimizer=optimizer,
-        group=group,
+        group=groups.sharding,
+        world=groups.world,
         device=device,
         trainable=trainable,
     )
     for parent, name, plain in found:
-        setattr(parent, name, sharding.of(plain).train(plain.training))
+        setattr(parent, name, building.of(plain).train(plain.training))
     if initial is not None:
         for part in table_parts(model):
             place = part.part
@@ -104,10 +114,10 @@ def to_plain(model: nn.Module, group: dist.ProcessGroup) -> None:
         setattr(parent, name, plain.train(split.training))
 
 
-def set_sparse_rate_factor(model: nn.Module, factor: float) -> None:
-    """Train each table at ``factor`` times its rate from the next forward pass on."""
-    for part in table_parts(model):
-        part.bags.set_rate_factor(factor)
+def collection_configs(model: nn.Module) -> list[TableConfig]:
+    """Return the configs of all torchrec's collections inside ``model``, in order."""
+    found = _children(model, _Plain)
+    return [config for _, _, plain in found for config in _configs(plain)]
 
 
 def _children(model: nn.Module, kind: Any) -> list[tuple[nn.Module, str, Any]]:
@@ -124,12 +134,3 @@ def _configs(plain: _Plain) -> list[TableConfig]:
     if isinstance(plain, EmbeddingBagCollection):
         return list(plain.embedding_bag_configs())
     return list(plain.embedding_configs())
-
-
-def _refuse_unknown(strategies: Mapping[str, Strategy], tables: set[str]) -> None:
-    unknown = sorted(set(strategies) - tables)
-    if unknown:
-        raise ConfigError(
-            f"Sharding strategies must be given for tables of the model, but it has "
-            f"none called '{unknown[0]}'. Its tables are: {', '.join(sorted(tables))}."
-        )

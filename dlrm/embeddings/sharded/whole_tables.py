@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from dlrm.config.sharding import Strategy
-from dlrm.embeddings.sharded.placement import Part
-from dlrm.embeddings.sharded.state import TablePart, WholeTable, table_parts
+from dlrm.distributed.plan import Part
+from dlrm.embeddings.state import TablePart, table_parts
+
+_REPLICATED = (Strategy.data_parallel, None)
+
+
+@dataclass(slots=True)
+class WholeTable:
+    """A table with its optimizer state, copied from all processes."""
+
+    columns: dict[str, torch.Tensor] = field(default_factory=dict)
+    """``weight`` [num_embeddings, embedding_dim]; optimizer state and counters by
+    canonical name, each of that shape or [num_embeddings]."""
+    step: int = 0
+    """Steps that bias correction has counted."""
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """[num_embeddings, embedding_dim]."""
+        return self.columns["weight"]
 
 
 def gather_tables(model: nn.Module, group: dist.ProcessGroup) -> dict[str, WholeTable]:
@@ -20,17 +38,18 @@ def gather_tables(model: nn.Module, group: dist.ProcessGroup) -> dict[str, Whole
     All processes of ``group`` call this. A table must fit into one process's memory.
     """
     own = table_parts(model)
-    live = {part.table: part.columns for part in own}
+    live = {(part.table, part.part): part.columns for part in own}
     listed: list[list[_Listed]] = [[] for _ in range(group.size())]
     dist.all_gather_object(listed, [_list(part) for part in own], group=group)
     wholes: dict[str, WholeTable] = {}
     for rank, entries in enumerate(listed):
         for entry in entries:
-            if entry.strategy is Strategy.data_parallel and rank > 0:
+            if entry.strategy in _REPLICATED and rank > 0:
                 continue
             whole = wholes.setdefault(entry.table, WholeTable(step=entry.step))
             for name, (shape, dtype) in entry.columns.items():
-                mine = live[entry.table][name] if group.rank() == rank else None
+                place = (entry.table, entry.part)
+                mine = live[place][name] if group.rank() == rank else None
                 values = _broadcast(mine, shape, dtype, rank, group)
                 _place(whole, name, entry, values)
     return {name: wholes[name] for name in sorted(wholes)}
@@ -39,7 +58,11 @@ def gather_tables(model: nn.Module, group: dist.ProcessGroup) -> dict[str, Whole
 def load_tables(model: nn.Module, wholes: Mapping[str, WholeTable]) -> None:
     """Write whole tables into this process's parts of them."""
     for part in table_parts(model):
-        part.load(wholes[part.table])
+        whole, place = wholes[part.table], part.part
+        for name, values in part.columns.items():
+            source = whole.columns[name][place.rows]
+            values.copy_(source if values.dim() == 1 else source[:, place.columns])
+        part.set_step(whole.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +70,7 @@ class _Listed:
     """What the other processes must know of a part before its values come."""
 
     table: str
-    strategy: Strategy
+    strategy: Strategy | None
     part: Part
     rows: int
     dim: int

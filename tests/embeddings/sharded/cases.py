@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import nn
 
 from dlrm.config.embedding_init import EmbeddingInit, InitName
 from dlrm.config.features import Pooling, SparseFeature
@@ -14,8 +15,11 @@ from dlrm.config.schema import FeatureSchema, FittedSparse
 from dlrm.config.sharding import Strategy
 from dlrm.config.table_options import TableOptions
 from dlrm.data.storage.rows import EncodedRows
+from dlrm.distributed.plan import Plan
 from dlrm.embeddings.initial import InitialValues
 from dlrm.embeddings.kernel_options import TableConfig, table_dtype
+from dlrm.embeddings.sharded.placement import plan_by_strategy
+from dlrm.embeddings.sharded.swap import collection_configs
 from dlrm.embeddings.tables import table_configs
 
 ROWS_PER_RANK = 6
@@ -178,3 +182,22 @@ def strategies(strategy: Strategy) -> dict[str, Strategy]:
     if strategy in (Strategy.table_wise, Strategy.data_parallel):
         others = {"c": Strategy.row_wise, "d": strategy}
     return {"a": strategy, **others}
+
+
+def place(
+    model: nn.Module,
+    chosen: dict[str, Strategy],
+    world_size: int,
+    default: Strategy = Strategy.table_wise,
+    ranks_per_node: int | None = None,
+    **num_column_shards: int,
+) -> Plan:
+    """Return a plan of the model's tables; nodes of up to two ranks where not given."""
+    return plan_by_strategy(
+        collection_configs(model),
+        chosen,
+        default,
+        world_size=world_size,
+        ranks_per_node=ranks_per_node or min(world_size, 2),
+        num_column_shards=num_column_shards,
+    )

@@ -25,7 +25,8 @@ def _offsets(lists: Lists) -> torch.Tensor:
 
 def _padded(lists: Lists) -> Bags:
     width = max(map(len, lists))
-    rows = torch.tensor([bag + [-1] * (width - len(bag)) for bag in lists])
+    padded = [bag + [-1] * (width - len(bag)) for bag in lists]
+    rows = torch.tensor(padded, dtype=torch.int64)
     lengths = torch.tensor(list(map(len, lists)))
     return read_bags(rows, lengths=lengths, device=CPU)
 

@@ -1,12 +1,13 @@
 """What the ranks do, and what one process does to compare with.
 
-A batch has two halves. One rank takes both, two ranks take one each; one process takes
-their rows as one batch. The loss is half the squared distance of the vectors to their
-targets, summed over real rows.
+A batch has two halves. One rank takes both, of several ranks the first two take one
+each and the others none; one process takes their rows as one batch. The loss is half
+the squared distance of the vectors to their targets, summed over real rows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,20 +16,25 @@ import torch.distributed as dist
 from torch import nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from dlrm.config.sharding import Strategy
+from dlrm.config.sharding import ShardingConfig, Strategy
 from dlrm.data.loading.collate import collate
 from dlrm.data.storage.rows import EncodedRows
+from dlrm.distributed.plan import TablePlan
 from dlrm.embeddings.features import FeatureEmbeddings
 from dlrm.embeddings.local import to_local
-from dlrm.embeddings.sharded.state import WholeTable, table_parts
 from dlrm.embeddings.sharded.swap import to_sharded
-from dlrm.embeddings.sharded.whole_tables import gather_tables, load_tables
-from dlrm.embeddings.state import table_states
+from dlrm.embeddings.sharded.whole_tables import (
+    WholeTable,
+    gather_tables,
+    load_tables,
+)
+from dlrm.embeddings.state import table_parts, table_states
 from tests.embeddings.sharded.cases import (
     ROWS_PER_RANK,
     Case,
     attention_query,
     initial_values,
+    place,
 )
 from tests.embeddings.sharded.forms import through
 
@@ -65,25 +71,30 @@ def train_locally(case: Case) -> Trained:
 
 
 def train_sharded(
-    group: dist.ProcessGroup, case: Case, strategies: dict[str, Strategy]
+    group: dist.ProcessGroup,
+    case: Case,
+    strategies: dict[str, Strategy],
+    sharding: ShardingConfig | None = None,
+    **tables: TablePlan,
 ) -> Trained:
-    """Train as one rank of ``group``."""
+    """Train as one rank of ``group``; ``tables`` have plans of their own."""
     model = _meta_model(case)
+    plan = place(model, strategies, group.size())
     to_sharded(
         model,
-        strategies=strategies,
-        default=Strategy.table_wise,
+        plan=dataclasses.replace(plan, tables=plan.tables | tables),
         optimizer=case.optimizer,
         group=group,
         device=CPU,
         initial=initial_values(),
+        sharding=sharding,
     )
     if case.given:
         load_tables(
             model, {name: WholeTable({"weight": w}) for name, w in case.start().items()}
         )
-    halves = [0, 1] if group.size() == 1 else [group.rank()]
     factor = float(group.size())
+    halves = _halves(group)
     vectors = _train(model["embeddings"], case, halves, factor=factor, padded=True)
     tables = {
         name: whole.columns for name, whole in gather_tables(model, group).items()
@@ -149,8 +160,13 @@ def batch_of(
     case: Case, number: int, group: dist.ProcessGroup | None
 ) -> tuple[dict[str, KeyedJaggedTensor], torch.Tensor, torch.Tensor]:
     """Return a rank's slice of a step's batch; all of it where there is no group."""
-    halves = [0, 1] if group is None or group.size() == 1 else [group.rank()]
-    return _batch(case, number, halves, padded=group is not None)
+    return _batch(case, number, _halves(group), padded=group is not None)
+
+
+def _halves(group: dist.ProcessGroup | None) -> list[int]:
+    if group is None or group.size() == 1:
+        return [0, 1]
+    return [group.rank()] if group.rank() < 2 else []
 
 
 def _batch(
@@ -158,12 +174,14 @@ def _batch(
 ) -> tuple[dict[str, KeyedJaggedTensor], torch.Tensor, torch.Tensor]:
     """Return some halves of a batch, their targets, and which rows are real."""
     parts, targets = case.rows(number), case.targets(number)
-    rows = _join([parts[half] for half in halves])
-    size = ROWS_PER_RANK * len(halves) if padded else len(rows)
-    target = np.concatenate([targets[half][: len(parts[half])] for half in halves])
+    none, width = next(parts[0].pieces([0, 0])), targets.shape[2]
+    rows = _join([none, *(parts[half] for half in halves)])
+    size = ROWS_PER_RANK * max(len(halves), 1) if padded else len(rows)
+    own = [targets[half][: len(parts[half])] for half in halves]
+    target = np.concatenate([np.zeros((0, width), dtype=np.float32), *own])
     batch = collate(rows, np.arange(len(rows)), case.schema, batch_size=size)
     real = torch.arange(size) < len(rows)
-    padding = np.zeros((size - len(rows), target.shape[1]), dtype=np.float32)
+    padding = np.zeros((size - len(rows), width), dtype=np.float32)
     sparse = {name: through(case.form, bags) for name, bags in batch.sparse.items()}
     return sparse, torch.from_numpy(np.concatenate([target, padding])), real
 

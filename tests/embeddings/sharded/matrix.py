@@ -21,7 +21,8 @@ from dlrm.config.table_options import (
     TableOptimizer,
     TableOptions,
 )
-from dlrm.embeddings.sharded.refusals import refusal
+from dlrm.embeddings.sharded.refusals import ROW_BY_ROW, refusal
+from dlrm.embeddings.tables import is_sequence
 from tests.embeddings.sharded.cases import Case
 from tests.embeddings.sharded.forms import FORMS
 
@@ -217,13 +218,16 @@ OWN_OPTIONS: dict[str, tuple[str, ...]] = {
     "compression": tuple(
         option.name for option in OPTIONS if option.name.startswith("compression")
     ),
+    "sharding": ("sharding.strategy",),
 }
 """Keys of ``tables.<table>``, and the rows they stand in."""
 
 
 def refused(option: Option, strategy: Strategy) -> str | None:
     """Return why the strategy refuses the option."""
-    names = [option.name, option.name.split(", ")[0]]
+    names, schema = [option.name, option.name.split(", ")[0]], option.case.schema
     if option.case.options.max_norm is not None:
         names.append("max_norm")
+    if any(is_sequence(g) for g, fs in schema.groups.items() if fs[0].table == "a"):
+        names.append(ROW_BY_ROW)
     return next((why for name in names if (why := refusal(name, strategy))), None)

@@ -21,6 +21,7 @@ from tests.embeddings.sharded.matrix import (
 PAGE = Path(__file__).parents[3] / "docs" / "embeddings.md"
 BEGIN = "<!-- What follows is written by: python -m tests.embeddings.sharded.page -->"
 LOCAL = "local"
+_WITH = "{backends}"
 BACKENDS = (LOCAL, *(strategy.value for strategy in Strategy))
 
 
@@ -40,7 +41,7 @@ def rows() -> list[Row]:
 
 def render() -> str:
     """Return the page's generated end."""
-    reasons: list[str] = []
+    reasons: dict[str, list[str]] = {}
     lines = [
         "| option | torch's argument | key of `tables.<table>` | "
         + " | ".join(BACKENDS)
@@ -53,7 +54,10 @@ def render() -> str:
             f"| {row.name} | {_keys(row.name, TORCH_ARGUMENTS)} | "
             f"{_keys(row.name, OWN_OPTIONS)} | " + " | ".join(cells) + " |"
         )
-    notes = [f"{n}. {reason}" for n, reason in enumerate(reasons, start=1)]
+    notes = [
+        f"{n}. {reason.replace(_WITH, _and(backends))}"
+        for n, (reason, backends) in enumerate(reasons.items(), start=1)
+    ]
     return "\n".join([BEGIN, "", *lines, "", "Refused because:", "", *notes, ""])
 
 
@@ -63,25 +67,36 @@ def write() -> None:
     PAGE.write_text(prose + render(), encoding="utf-8")
 
 
-def _cell(row: Row, backend: str, reasons: list[str]) -> str:
+def _cell(row: Row, backend: str, reasons: dict[str, list[str]]) -> str:
     why = row.refused.get(backend)
     if why is None:
-        return f"works: `{row.works[backend]}`"
-    if why not in reasons:
-        reasons.append(why)
-    return f"refused ({reasons.index(why) + 1})"
+        test = row.works[backend]
+        return "works" if test == _test_of(row.name, backend) else f"works: `{test}`"
+    why = why.replace(f"go with {backend}:", f"go with {_WITH}:")
+    if backend not in reasons.setdefault(why, []):
+        reasons[why].append(backend)
+    return f"refused ({list(reasons).index(why) + 1})"
+
+
+def _and(names: list[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _keys(name: str, groups: dict[str, tuple[str, ...]]) -> str:
     return ", ".join(f"`{key}`" for key, names in groups.items() if name in names)
 
 
+def _test_of(option: str, backend: str) -> str:
+    return f"[{option}]" if backend == LOCAL else f"[{option}-{backend}]"
+
+
 def _row_of(option: Option) -> Row:
-    works, refusals = {LOCAL: f"[{option.name}]"}, {}
+    works, refusals = {LOCAL: _test_of(option.name, LOCAL)}, {}
     for strategy in Strategy:
         why = refused(option, strategy)
         if why is None:
-            works[strategy.value] = f"[{option.name}-{strategy.value}]"
+            works[strategy.value] = _test_of(option.name, strategy.value)
         else:
             refusals[strategy.value] = why
     return Row(option.name, works, refusals)
@@ -96,10 +111,12 @@ def _further_rows() -> list[Row]:
     }
     cut = "test_long_bags_keep_their_first_ids"
     bad_id = "test_an_id_out_of_range_is_named_before_it_is_sent"
+    steps = "test_twenty_steps_are_those_of_one_process"
     named = dict.fromkeys(BACKENDS, bad_id)
     named[LOCAL] = "test_an_id_out_of_range_is_named"
     return [
         Row(learned, own, {name: why for name, why in reasons.items() if why}),
+        Row("sharding.strategy", dict.fromkeys(BACKENDS, steps), {}),
         Row("dtype=float64", {}, dict.fromkeys(BACKENDS, _refused_type())),
         Row("max_length", dict.fromkeys(BACKENDS, cut), {}),
         Row("an id out of range is named", named, {}),

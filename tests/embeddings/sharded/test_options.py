@@ -1,4 +1,4 @@
-"""Each option of a table trains alike on one process and, sharded, on one and two."""
+"""Each option of a table trains alike on one process and, sharded, on several."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from tests.embeddings.sharded.jobs import Trained, train_locally, train_sharded
 from tests.embeddings.sharded.matrix import OPTIONS, Option, refused
 from tests.embeddings.sharded.ranks import Ranks
 
+pytestmark = pytest.mark.xdist_group("ranks")
+
 BY_NAME = {option.name: option for option in OPTIONS}
 SHARDED = [
     (option.name, strategy)
@@ -21,6 +23,17 @@ SHARDED = [
     for strategy in Strategy
     if refused(option, strategy) is None
 ]
+
+FIXTURES = {1: "one_rank", 2: "two_ranks", 4: "four_ranks"}
+WORLD_SIZES = {
+    **dict.fromkeys(Strategy, (1, 2)),
+    Strategy.table_row_wise: (2,),
+    Strategy.table_column_wise: (2,),
+    Strategy.grid: (4,),
+}
+"""Of each strategy's tests; two ranks make a node."""
+SLOW = {Strategy.table_column_wise}
+"""What travels is what travels under ``column_wise``."""
 
 
 @cache
@@ -42,10 +55,23 @@ def test_option_trains_as_defined(name: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "strategy"),
-    [pytest.param(n, s, id=f"{n}-{s.value}") for n, s in SHARDED],
+    ("name", "strategy", "world_size"),
+    [
+        pytest.param(
+            name,
+            strategy,
+            size,
+            id=f"{name}-{strategy.value}-{size}",
+            marks=[pytest.mark.slow] if strategy in SLOW else [],
+        )
+        for name, strategy in SHARDED
+        for size in WORLD_SIZES[strategy]
+    ],
 )
-def test_option_trains_as_on_one_process(name: str, strategy: Strategy, ranks: Ranks):
+def test_option_trains_as_on_one_process(
+    name: str, strategy: Strategy, world_size: int, request: pytest.FixtureRequest
+):
+    ranks: Ranks = request.getfixturevalue(FIXTURES[world_size])
     option, expected = BY_NAME[name], trained_locally(name)
     got = ranks.run(train_sharded, option.case, strategies(strategy))
     vectors = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,7 +19,7 @@ from dlrm.config.sharding import Strategy
 from dlrm.embeddings.features import FeatureEmbeddings
 from dlrm.embeddings.sharded.swap import to_sharded
 from dlrm.embeddings.sharded.whole_tables import gather_tables
-from tests.embeddings.sharded.cases import Case, initial_values, strategies
+from tests.embeddings.sharded.cases import Case, initial_values, place, strategies
 from tests.embeddings.sharded.jobs import CPU, batch_of, train_locally
 from tests.embeddings.sharded.ranks import Ranks
 
@@ -63,8 +64,7 @@ def train_pipelined(
     model = Model(FeatureEmbeddings(case.schema), float(group.size()))
     to_sharded(
         model,
-        strategies=strategies(strategy),
-        default=Strategy.table_wise,
+        plan=place(model, strategies(strategy), group.size()),
         optimizer=case.optimizer,
         group=group,
         device=CPU,
@@ -83,8 +83,19 @@ def train_pipelined(
     }
 
 
-@pytest.mark.parametrize("pooling", [Pooling.sum, Pooling.mean, Pooling.max])
-@pytest.mark.parametrize("strategy", [Strategy.table_wise, Strategy.row_wise])
+@pytest.mark.parametrize(
+    ("strategy", "pooling"),
+    [
+        *itertools.product(
+            (Strategy.table_wise, Strategy.row_wise),
+            (Pooling.sum, Pooling.mean, Pooling.max),
+        ),
+        (Strategy.column_wise, Pooling.max),
+        (Strategy.table_column_wise, Pooling.sum),
+        (Strategy.table_row_wise, Pooling.mean),
+        (Strategy.grid, Pooling.mean),
+    ],
+)
 def test_pipelined_training_is_that_of_one_process(
     strategy: Strategy, pooling: Pooling, two_ranks: Ranks
 ):

@@ -81,7 +81,7 @@ def test_any_combination_trains_as_on_one_process(
     case: Case, strategy: Strategy, two_ranks: Ranks
 ):
     try:
-        refuse(case, strategy, world_size=2)
+        refuse(case, strategy)
     except ConfigError:
         assume(False)
     option, expected = Option("any", case), train_locally(case)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
-from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from dlrm.config.errors import ConfigError, DataError
 from dlrm.config.features import Pooling
@@ -16,15 +17,15 @@ from dlrm.config.sharding import Strategy
 from dlrm.config.table_options import TableDtype, TableOptions
 from dlrm.embeddings.features import FeatureEmbeddings
 from dlrm.embeddings.local import to_local
-from dlrm.embeddings.sharded.refusals import refusal
-from dlrm.embeddings.sharded.state import table_parts
+from dlrm.embeddings.sharded.placement import BY_COLUMNS
+from dlrm.embeddings.sharded.refusals import ROW_BY_ROW, refusal
 from dlrm.embeddings.sharded.swap import (
-    set_sparse_rate_factor,
     to_plain,
     to_sharded,
 )
 from dlrm.embeddings.sharded.whole_tables import gather_tables, load_tables
-from tests.embeddings.sharded.cases import Case, initial_values, strategies
+from dlrm.embeddings.state import set_sparse_rate_factor, table_parts
+from tests.embeddings.sharded.cases import Case, initial_values, place, strategies
 from tests.embeddings.sharded.jobs import CPU, batch_of, step
 from tests.embeddings.sharded.ranks import Ranks
 
@@ -37,8 +38,7 @@ def sharded(
     model = nn.ModuleDict({"embeddings": FeatureEmbeddings(case.schema)})
     to_sharded(
         model,
-        strategies=strategies(strategy),
-        default=Strategy.table_wise,
+        plan=place(model, strategies(strategy), group.size()),
         optimizer=case.optimizer,
         group=group,
         device=CPU,
@@ -71,8 +71,15 @@ def swap_there_and_back(
 
 
 @pytest.mark.parametrize("dtype", list(TableDtype))
-@pytest.mark.parametrize("pooling", [Pooling.sum, Pooling.max])
-@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize(
+    ("strategy", "pooling"),
+    [
+        (strategy, pooling)
+        for strategy in Strategy
+        for pooling in (Pooling.sum, Pooling.max)
+        if pooling is Pooling.sum or refusal(ROW_BY_ROW, strategy) is None
+    ],
+)
 def test_tables_start_and_come_back_bit_equal_to_one_process(
     strategy: Strategy, pooling: Pooling, dtype: TableDtype, two_ranks: Ranks
 ):
@@ -109,7 +116,8 @@ def test_weights_state_and_counters_survive_a_change_of_strategy(
     case = Case(options=TableOptions(admit_after=1), optimizer=ADAM)
     undisturbed = two_ranks.run(train_two_steps, case, first, None)[0]
     assert undisturbed["a"].keys() == {"weight", "exp_avg", "exp_avg_sq", "uses"}
-    for second in Strategy:
+    others = [strategy for strategy in Strategy if strategy is not first]
+    for second in random.Random(first.value).sample(others, 2):
         changed = two_ranks.run(train_two_steps, case, first, second)[0]
         for table, columns in undisturbed.items():
             for name, values in columns.items():
@@ -172,7 +180,7 @@ def ask_for_refused_gradient(
 
 
 @pytest.mark.parametrize(
-    "strategy", [Strategy.table_wise, Strategy.row_wise, Strategy.column_wise]
+    "strategy", [s for s in Strategy if s is not Strategy.data_parallel]
 )
 def test_a_gradient_of_weights_that_cannot_travel_is_refused(
     strategy: Strategy, two_ranks: Ranks
@@ -222,8 +230,7 @@ def keep_no_state(
     model = nn.ModuleDict({"embeddings": FeatureEmbeddings(case.schema)})
     to_sharded(
         model,
-        strategies=strategies(strategy),
-        default=Strategy.table_wise,
+        plan=place(model, strategies(strategy), group.size()),
         optimizer=case.optimizer,
         group=group,
         device=CPU,
@@ -250,7 +257,7 @@ def test_tables_for_evaluation_have_the_vectors_and_no_state(
 
 
 def can_limit(strategy: Strategy) -> bool:
-    return strategy is not Strategy.column_wise
+    return strategy not in BY_COLUMNS
 
 
 def look_up_derived(group: dist.ProcessGroup | None, case: Case) -> list[np.ndarray]:
@@ -263,9 +270,8 @@ def look_up_derived(group: dist.ProcessGroup | None, case: Case) -> list[np.ndar
     if group is None:
         to_local(model, **common)
     else:
-        to_sharded(
-            model, strategies={}, default=Strategy.row_wise, group=group, **common
-        )
+        plan = place(model, {}, group.size(), Strategy.row_wise)
+        to_sharded(model, plan=plan, group=group, **common)
     sparse, _, real = batch_of(case, 0, group)
     vectors = [torch.cat(part(sparse), dim=1)[real] for part in model.values()]
     return [part.detach().numpy() for part in vectors]
@@ -279,37 +285,14 @@ def test_tables_that_a_model_adds_are_sharded_too(two_ranks: Ranks):
         np.testing.assert_allclose(np.concatenate(both), part, rtol=1e-5, atol=1e-6)
 
 
-def place_tables(group: dist.ProcessGroup) -> list[tuple[str, int]]:
+def list_parts(group: dist.ProcessGroup) -> list[tuple[str, int]]:
     model = sharded(group, Case(), Strategy.row_wise)
     return [(part.table, part.part.num_rows) for part in table_parts(model)]
 
 
 def test_each_rank_keeps_its_own_part(two_ranks: Ranks):
-    first, second = two_ranks.run(place_tables)
+    first, second = two_ranks.run(list_parts)
     assert ("a", 6) in first
     assert ("a", 5) in second
     assert [name for name, _ in first + second].count("c") == 1
     assert [name for name, _ in first + second].count("d") == 2
-
-
-def shard_unknown(group: dist.ProcessGroup) -> str:
-    model = nn.ModuleDict({"embeddings": FeatureEmbeddings(Case().schema)})
-    with pytest.raises(ConfigError) as caught:
-        to_sharded(
-            model,
-            strategies={"itme": Strategy.row_wise},
-            default=Strategy.table_wise,
-            optimizer=ADAM,
-            group=group,
-            device=CPU,
-        )
-    assert isinstance(model["embeddings"].collections["pooled"], EmbeddingBagCollection)
-    return str(caught.value)
-
-
-def test_a_strategy_for_no_table_is_refused(one_rank: Ranks):
-    (message,) = one_rank.run(shard_unknown)
-    assert message == (
-        "Sharding strategies must be given for tables of the model, but it has none "
-        "called 'itme'. Its tables are: a, c, d."
-    )
