@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from dlrm.averaging import WeightAverage
-from dlrm.checkpoint import best_checkpoint, dense_tensors, table_parts
+from dlrm.checkpoints.dense import dense_tensors
+from dlrm.checkpoints.files import read_table
+from dlrm.checkpoints.rotation import best_checkpoint
 from dlrm.config.errors import ConfigError
 from dlrm.embeddings.state import table_states
 from dlrm.metric_log import read_metrics
@@ -52,7 +54,7 @@ def test_training_goes_on_with_its_own_weights(tmp_path: Path, prepared: Path):
     averaged, trainer, _ = start(tmp_path, prepared, "run_name=averaged", DECAY)
     trainer.fit()
     folders = [best_checkpoint(run.checkpoints) for run in (plain, averaged)]
-    (own,), (both,) = (list(table_parts(folder, "item")) for folder in folders)
+    (own,), (both,) = (list(read_table(folder, "item")) for folder in folders)
     assert torch.equal(both.columns["training"], own.columns["weight"])
     assert not torch.equal(both.columns["weight"], own.columns["weight"])
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlrm.checkpoint import dense_tensors, load_optimizer, read_dense
+from dlrm.checkpoints.dense import dense_tensors, load_optimizer, read_dense
 from dlrm.warm_start.record import ParameterMapping
 
 _MODEL = "model/"

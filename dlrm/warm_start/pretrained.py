@@ -10,13 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from dlrm.checkpoints.files import WEIGHT
 from dlrm.config.errors import ConfigError, DataError
 from dlrm.config.root import Config
+from dlrm.config.table_options import TableOptions
 from dlrm.config.tables import features_by_table
 from dlrm.data.storage.vectors import VectorFile
 from dlrm.data.transforms.row_matching import FittedTables
 from dlrm.data.transforms.table_keys import TableKeys
-from dlrm.embeddings.state import USES, TableState, table_states
+from dlrm.distributed.job import ALONE, Job
+from dlrm.embeddings.outline import TableOutline, table_outlines
+from dlrm.embeddings.state import USES, TablePart, table_parts
 from dlrm.models import model_config
 from dlrm.run import Run
 
@@ -65,69 +69,99 @@ def check_pretrained(config: Config) -> None:
             VectorFile(options.pretrained, key=_key(table), dim=dim).check()
 
 
-def fill_pretrained(run: Run, model: nn.Module) -> list[Coverage]:
+def fill_pretrained(run: Run, model: nn.Module, job: Job = ALONE) -> list[Coverage]:
     """Write the vectors of every table that has a file of them into the model.
 
+    All processes of ``job`` call this; each fills its own parts of the tables, and all
+    return the same.
+
     Raises:
-        UserError: A file does not fit, or the model has no such table.
+        UserError: A file does not fit, or the model has no such table; on all
+            processes.
     """
-    states, found = table_states(model), []
+    if all(o.pretrained.path is None for o in run.schema.table_options.values()):
+        return []
+    outlines = table_outlines(model, job)
+    return job.together(lambda: _fill_tables(run, table_parts(model), outlines))
+
+
+def _fill_tables(
+    run: Run, parts: list[TablePart], outlines: dict[str, TableOutline]
+) -> list[Coverage]:
+    found = []
     for table, options in run.schema.table_options.items():
         if options.pretrained.path is None:
             continue
-        if table not in states:
+        if table not in outlines:
             raise ConfigError(
                 f"{_key(table)}.path must be set for a table of the model, but "
                 f"model={run.config.model['name']} has none '{table}'. It has: "
-                f"{', '.join(states)}."
+                f"{', '.join(outlines)}."
             )
-        state = states[table]
-        file = VectorFile(
-            options.pretrained, key=_key(table), dim=state.weight.shape[1]
+        outline = outlines[table]
+        file = VectorFile(options.pretrained, key=_key(table), dim=outline.dim)
+        rows = _rows_of(run, outline, file)
+        counts = np.bincount(rows[rows >= 0], minlength=outline.num_rows)
+        for part in parts:
+            if part.table == table:
+                _fill(part, file, rows, counts, options)
+        found.append(
+            Coverage(
+                table=table,
+                path=str(file.path),
+                num_rows=outline.num_rows,
+                num_filled=int((counts > 0).sum()),
+                num_vectors=len(file),
+                num_without_row=int((rows < 0).sum()),
+                frozen=options.frozen,
+            )
         )
-        found.append(_fill(run, state, file))
-        if options.padding_idx is not None:
-            state.weight[options.padding_idx] = 0.0
     return found
 
 
-def _fill(run: Run, table: TableState, file: VectorFile) -> Coverage:
-    rows = _rows_of(run, table, file)
-    counts = np.bincount(rows[rows >= 0], minlength=table.weight.shape[0])
-    filled = torch.from_numpy(np.flatnonzero(counts)).to(table.weight.device)
+def _fill(
+    table: TablePart,
+    file: VectorFile,
+    rows: np.ndarray,
+    counts: np.ndarray,
+    options: TableOptions,
+) -> None:
+    """Fill a part with its rows and columns of the file's vectors.
+
+    Args:
+        table: The part.
+        file: The vectors.
+        rows: The table's row of each vector; -1 where it has none.
+        counts: The vectors of each of the table's rows.
+        options: The table's.
+    """
+    part, live = table.part, table.columns
+    weight = live[WEIGHT]
+    filled = torch.from_numpy(np.flatnonzero(counts[part.rows])).to(weight.device)
     # Keys that share a row, as hashes do, give it their mean.
-    table.weight.index_fill_(0, filled, 0.0)
+    weight.index_fill_(0, filled, 0.0)
     for start, vectors in file.batches():
         own = rows[start : start + len(vectors)]
-        known = own >= 0
-        target = torch.from_numpy(own[known]).to(table.weight.device)
-        shares = torch.from_numpy(vectors[known] / counts[own[known], None])
-        values = shares.to(table.weight)
+        known = (own >= part.rows.start) & (own < part.rows.stop)
+        target = torch.from_numpy(own[known] - part.first_row).to(weight.device)
+        given = vectors[known][:, part.columns]
+        values = torch.from_numpy(given / counts[own[known], None]).to(weight)
         if not bool(torch.isfinite(values).all()):
             raise DataError(
                 f"{file.key}.path must hold numbers that fit the table's "
-                f"{table.weight.dtype}, but {file.path} holds larger ones. Scale them, "
+                f"{weight.dtype}, but {file.path} holds larger ones. Scale them, "
                 f"or set tables.{table.table}.dtype=float32."
             )
-        table.weight.index_add_(0, target, values)
-    options = run.schema.options(table.table)
-    if USES in table.optimizer:
+        weight.index_add_(0, target, values)
+    if USES in live:
         # A row with a vector needs no lookups to count.
-        table.optimizer[USES].index_fill_(0, filled, options.admit_after)
-    return Coverage(
-        table=table.table,
-        path=str(file.path),
-        num_rows=table.weight.shape[0],
-        num_filled=len(filled),
-        num_vectors=len(file),
-        num_without_row=int((rows < 0).sum()),
-        frozen=options.frozen,
-    )
+        live[USES].index_fill_(0, filled, options.admit_after)
+    table.clear_padding()
 
 
-def _rows_of(run: Run, table: TableState, file: VectorFile) -> np.ndarray:
+def _rows_of(run: Run, table: TableOutline, file: VectorFile) -> np.ndarray:
     """Return the row of each vector of the file, int64; -1 where it has none."""
-    num_rows = table.weight.shape[0]
+    num_rows = table.num_rows
     if file.keys is None:
         if len(file) != num_rows:
             raise DataError(

@@ -25,12 +25,16 @@ class TableMapping:
     """Whether its optimizer keeps state."""
     state_not_mapped: str = ""
     """Why that starts at zero; empty where it does not."""
+    state_converted: str = ""
+    """How it was converted; empty where it was not."""
 
     def describe(self) -> str:
         """Return the table's line."""
         if self.not_mapped:
             return f"{self.table}: not mapped, {self.not_mapped}"
         state = " with optimizer state" if self.has_state else ""
+        if self.state_converted:
+            state += f" ({self.state_converted})"
         if self.state_not_mapped:
             state = f" without optimizer state, {self.state_not_mapped}"
         new = self.num_rows - self.num_mapped

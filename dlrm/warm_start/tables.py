@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from dlrm.checkpoint import TablePart, table_parts
+from dlrm.checkpoints.files import (
+    ROW_STATES,
+    TRAINING,
+    WEIGHT,
+    RowsFile,
+    rows_files,
+)
+from dlrm.checkpoints.row_state import conversion, convert_row_state
 from dlrm.config.errors import RunError
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.transforms.row_matching import (
@@ -17,10 +26,11 @@ from dlrm.data.transforms.row_matching import (
     data_table,
     match_rows,
 )
-from dlrm.embeddings.state import USES, TableState
+from dlrm.embeddings.outline import ColumnKind, TableOutline
+from dlrm.embeddings.state import USES, TablePart
 from dlrm.warm_start.record import TableMapping
 
-_WEIGHT = "weight"
+_NO_ROWS = slice(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,97 +39,162 @@ class OldTables:
 
     folder: Path
     """The checkpoint's."""
-    steps: dict[str, int]
-    """By table, the steps that bias correction has counted."""
+    entries: Mapping[str, Mapping[str, Any]]
+    """By table, what the checkpoint's state says of it."""
     fitted: FittedTables
 
+    def step(self, table: str) -> int:
+        """Return the steps that bias correction has counted."""
+        return int(self.entries[table]["step"])
 
-def map_table(table: TableState, *, old: OldTables, new: FittedTables) -> TableMapping:
+    def edges(self, table: str) -> dict[str, list[int]]:
+        """Return the ranges of columns that have their own row-wise state, by name."""
+        return dict(self.entries[table].get(ROW_STATES, {}))
+
+
+def map_table(
+    outline: TableOutline,
+    parts: Sequence[TablePart],
+    *,
+    old: OldTables,
+    new: FittedTables,
+) -> TableMapping:
     """Copy a table's old rows and their optimizer state, bit for bit.
 
-    Rows without an old row stay as they are.
+    Rows without an old row stay as they are. State of one value a row that lies on
+    other ranges of columns than it did becomes the mean over its columns.
+
+    Args:
+        outline: The table.
+        parts: This process's parts of it, perhaps none; they alone are filled.
+        old: Where the rows come from.
+        new: What the rows of the table stand for.
 
     Raises:
         UserError: A vocabulary or the checkpoint is damaged.
     """
-    mapping = TableMapping(table.table, table.weight.shape[0])
-    if table.table not in old.steps:
+    name = outline.table
+    mapping = TableMapping(name, outline.num_rows)
+    if name not in old.entries:
         mapping.not_mapped = "the old run has no such table"
         return mapping
-    base = data_table(new.schema, table.table)
-    match = match_rows(base, old=old.fitted, new=new)
-    first = _first_part(old, table.table)
-    mapping.not_mapped = match.reason or _misfit(table.weight, first.columns[_WEIGHT])
+    match = match_rows(data_table(new.schema, name), old=old.fitted, new=new)
+    files = rows_files(old.folder, name)
+    if not files:
+        raise _incomplete(old, name)
+    given, width = _kinds_of(files[0], old.edges(name))
+    own = dict(outline.kinds)
+    mapping.not_mapped = match.reason or _misfit(own[WEIGHT], given[WEIGHT])
+    if not mapping.not_mapped and width != outline.dim:
+        mapping.not_mapped = f"width {outline.dim}, was {width}"
     if mapping.not_mapped:
         return mapping
-    mapping.has_state = bool(table.optimizer.keys() - {USES})
-    mapping.state_not_mapped = _state_misfit(table, first)
+    state = {n: kind for n, kind in own.items() if n not in (WEIGHT, USES)}
+    was = {n: kind for n, kind in given.items() if n not in (WEIGHT, USES, TRAINING)}
+    mapping.has_state = bool(state)
+    mapping.state_not_mapped = _state_misfit(state, was)
+    if not mapping.state_not_mapped:
+        mapping.state_converted = _conversion(outline, old)
     mapping.num_mapped = int((match.sources >= 0).sum())
     mapping.num_dropped = match.num_dropped
-    _copy_rows(table, match, old, mapping, new.schema)
-    if mapping.has_state and not mapping.state_not_mapped:
-        # Tables of one kernel share their count of steps, a new table among them.
-        table.set_step(max(table.step, old.steps[table.table]))
+    taken = [WEIGHT] if mapping.state_not_mapped else [WEIGHT, *state]
+    _check_complete(match, files, mapping, old)
+    for part in parts:
+        _copy_rows(part, taken, match, files, old, new.schema)
+        if mapping.has_state and not mapping.state_not_mapped:
+            # Tables of one kernel share their count of steps, a new one among them.
+            part.set_step(max(part.step, old.step(name)))
     return mapping
 
 
-def _first_part(old: OldTables, table: str) -> TablePart:
-    part = next(table_parts(old.folder, table), None)
-    if part is None:
-        raise _incomplete(old, table)
-    return part
+def _kinds_of(
+    file: RowsFile, edges: Mapping[str, object]
+) -> tuple[dict[str, ColumnKind], int]:
+    """Return what a file holds, by name, and the table's width."""
+    kinds = {}
+    with file.opened() as opened:
+        for name in opened.keys():  # noqa: SIM118
+            values = opened.get_slice(name)
+            by_row = len(values.get_shape()) == 1 or name in edges
+            kinds[name] = ColumnKind(values[_NO_ROWS].dtype, by_row)
+        return kinds, int(opened.get_slice(WEIGHT).get_shape()[1])
 
 
-def _misfit(own: torch.Tensor, given: torch.Tensor) -> str:
-    """Say why rows of ``given`` cannot be rows of ``own``; empty where they can."""
-    if own.dtype != given.dtype:
-        return f"type {_name(own.dtype)}, was {_name(given.dtype)}"
-    if own.shape[1:] != given.shape[1:]:
-        return f"width {own[0].numel()}, was {given[0].numel()}"
+def _state_misfit(own: dict[str, ColumnKind], was: dict[str, ColumnKind]) -> str:
+    """Say why one state cannot be the other; empty where it can."""
+    if not own or own == was:
+        return ""
+    return f"which holds {_shown(own)}, was {_shown(was)}"
+
+
+def _conversion(outline: TableOutline, old: OldTables) -> str:
+    kept = old.edges(outline.table)
+    for name in outline.row_states:
+        edges = kept.get(name, [0, outline.dim])
+        if edges != outline.edges:
+            return f"{name} {conversion(edges, outline.edges)}"
     return ""
 
 
-def _state_misfit(table: TableState, part: TablePart) -> str:
-    own = {name: t for name, t in table.optimizer.items() if name != USES}
-    given = part.optimizer
-    same = own.keys() == given.keys()
-    if not own or (same and not any(_misfit(own[name], given[name]) for name in own)):
-        return ""
-    return f"which holds {_kinds(own)}, was {_kinds(given)}"
+def _check_complete(
+    match: RowMatch, files: Sequence[RowsFile], mapping: TableMapping, old: OldTables
+) -> None:
+    found = sum(int(_inside(match.sources, file).sum()) for file in files)
+    if found != mapping.num_mapped:
+        raise _incomplete(old, mapping.table)
+
+
+def _inside(sources: np.ndarray, file: RowsFile) -> np.ndarray:
+    inside: np.ndarray = (sources >= file.start) & (sources < file.stop)
+    return inside
 
 
 def _copy_rows(
-    table: TableState,
+    table: TablePart,
+    taken: Sequence[str],
     match: RowMatch,
+    files: Sequence[RowsFile],
     old: OldTables,
-    mapping: TableMapping,
     schema: FeatureSchema,
 ) -> None:
-    columns = {_WEIGHT: table.weight}
-    if not mapping.state_not_mapped:
-        columns |= {n: t for n, t in table.optimizer.items() if n != USES}
+    """Fill a part with its rows and columns of what it takes over."""
     options = schema.options(data_table(schema, table.table))
-    uses, num_copied = table.optimizer.get(USES), 0
-    for part in table_parts(old.folder, table.table):
-        inside = (match.sources >= part.start) & (match.sources < part.stop)
-        rows = np.flatnonzero(inside)
-        num_copied += rows.size
-        source = torch.from_numpy(match.sources[rows] - part.start)
+    live, edges, columns = table.columns, old.edges(table.table), table.part.columns
+    sources = match.sources[table.part.rows]
+    for file in files:
+        rows = np.flatnonzero(_inside(sources, file))
+        if rows.size == 0:
+            continue
+        source = torch.from_numpy(sources[rows] - file.start)
         target = torch.from_numpy(rows).to(table.weight.device)
-        for name, own in columns.items():
-            values = part.columns[name].index_select(0, source)
-            own.index_copy_(0, target, values.to(own.device))
-        if uses is not None and USES in part.columns:
-            counts = part.columns[USES].index_select(0, source)
-            uses.index_copy_(0, target, counts.to(uses))
-        elif uses is not None:
-            # What an old run has trained needs no further lookups to count.
-            uses.index_fill_(0, target, options.admit_after)
-    if num_copied != mapping.num_mapped:
-        raise _incomplete(old, table.table)
-    if options.padding_idx is not None:
-        # Padding may be another row than it was; it holds zeros always.
-        table.weight[options.padding_idx] = 0.0
+        with file.opened() as opened:
+            for name in taken:
+                held, own = opened.get_slice(name), live[name]
+                values = held[:] if own.dim() == 1 else held[:, columns]
+                values = values.index_select(0, source)
+                if name in edges:
+                    values = convert_row_state(values, edges[name], columns)
+                own.index_copy_(0, target, values.to(own.device))
+            _take_uses(live.get(USES), opened, source, target, options.admit_after)
+    # Padding may be another row than it was; it holds zeros always.
+    table.clear_padding()
+
+
+def _take_uses(
+    uses: torch.Tensor | None,
+    opened: Any,
+    source: torch.Tensor,
+    target: torch.Tensor,
+    admit_after: int,
+) -> None:
+    if uses is None:
+        return
+    if USES in opened.keys():  # noqa: SIM118
+        counts = opened.get_slice(USES)[:].index_select(0, source)
+        uses.index_copy_(0, target, counts.to(uses))
+    else:
+        # What an old run has trained needs no further lookups to count.
+        uses.index_fill_(0, target, admit_after)
 
 
 def _incomplete(old: OldTables, table: str) -> RunError:
@@ -129,10 +204,16 @@ def _incomplete(old: OldTables, table: str) -> RunError:
     )
 
 
-def _kinds(state: dict[str, torch.Tensor]) -> str:
+def _misfit(own: ColumnKind, given: ColumnKind) -> str:
+    if own.dtype == given.dtype:
+        return ""
+    return f"type {_name(own.dtype)}, was {_name(given.dtype)}"
+
+
+def _shown(state: dict[str, ColumnKind]) -> str:
     shown = (
-        f"{name} {'a value' if values.dim() > 1 else 'a row'}"
-        for name, values in state.items()
+        f"{name} {'a row' if kind.by_row else 'a value'}"
+        for name, kind in state.items()
     )
     return ", ".join(shown) or "nothing"
 

@@ -15,21 +15,22 @@ import pytest
 import torch
 from torch import nn
 
-from dlrm import checkpoint
-from dlrm.checkpoint import (
+from dlrm.checkpoints import blocks, load, save
+from dlrm.checkpoints.files import quote_name
+from dlrm.checkpoints.load import load_checkpoint, read_state
+from dlrm.checkpoints.rotation import (
     best_checkpoint,
     list_checkpoints,
-    load_checkpoint,
     mark_best,
-    quote_name,
-    read_state,
     remove_old_checkpoints,
-    save_checkpoint,
 )
+from dlrm.checkpoints.save import save_checkpoint
 from dlrm.config.errors import RunError
 from dlrm.config.optimizer import DenseOptimizer, SparseOptimizer, SparseOptimizerName
+from dlrm.distributed.plan import Part
+from dlrm.embeddings import outline
 from dlrm.embeddings.local import to_local
-from dlrm.embeddings.state import table_states
+from dlrm.embeddings.state import TablePart, table_states
 from dlrm.models import build_model, model_config
 from dlrm.optim.dense import build_dense_optimizer, dense_parameters
 from tests.builders import random_batch, small_schema
@@ -148,7 +149,7 @@ def test_dense_optimizers_go_on_from_a_checkpoint_as_if_never_stopped(
 def test_tables_cut_into_several_files_come_back_whole(
     tmp_path: Path, learner: Learner, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(checkpoint, "_MAX_FILE_BYTES", 50)
+    monkeypatch.setattr(blocks, "MAX_FILE_BYTES", 50)
     folder = learner.save(tmp_path)
     # A row is 4 weights and one accumulator of 4 bytes: two rows in 50 bytes.
     names = {path.name for path in (folder / "tables" / "s0").iterdir()}
@@ -235,7 +236,7 @@ def test_a_full_disk_leaves_the_old_checkpoints_and_no_part_of_a_new_one(
     learner.save(tmp_path, step=1)
     mark_best(tmp_path, step=1, metric="auc", value=0.5)
     before = digest(tmp_path)
-    owner: Any = {"save_file": checkpoint, "fsync": os}.get(what, Path)
+    owner: Any = {"save_file": save, "fsync": os}.get(what, Path)
     wrapped, calls = fail_at_call(number, getattr(owner, what))
     with monkeypatch.context() as patch:
         patch.setattr(owner, what, wrapped)
@@ -407,12 +408,20 @@ def test_another_sparse_optimizer_is_refused_by_the_state_it_lacks(
 def test_a_table_of_any_name_stays_inside_the_checkpoint(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
-    def table(fill: float) -> SimpleNamespace:
+    def table(name: str, fill: float) -> TablePart:
         weight = torch.full((3, 2), fill)
-        return SimpleNamespace(weight=weight, optimizer={}, step=0)
+        bags: Any = SimpleNamespace(
+            weight=lambda index: weight,
+            optimizer_state=lambda index: {},
+            counters=lambda index: {},
+            step=0,
+        )
+        config = SimpleNamespace(num_embeddings=3, embedding_dim=2)
+        return TablePart(name, config, None, Part(0, 0, 3, 0, 2), bags, 0)
 
-    tables = {name: table(1.0), "plain": table(2.0)}
-    monkeypatch.setattr(checkpoint, "table_states", lambda model: tables)
+    tables = {name: table(name, 1.0), "plain": table("plain", 2.0)}
+    for reader in (save, load, outline):
+        monkeypatch.setattr(reader, "table_parts", lambda model: tables.values())
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters())
     root = tmp_path / "below" / "checkpoints"
@@ -422,7 +431,7 @@ def test_a_table_of_any_name_stays_inside_the_checkpoint(
     assert [path.name for path in tmp_path.iterdir()] == ["below"]
     assert list(root.iterdir()) == [folder]
     assert len(list((folder / "tables").iterdir())) == 2
-    tables[name] = table(0.0)
+    tables[name] = table(name, 0.0)
     load_checkpoint(folder, model=model, dense_optimizer=None)
     assert torch.equal(tables[name].weight, torch.ones(3, 2))
 

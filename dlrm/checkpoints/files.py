@@ -1,0 +1,135 @@
+"""The files of a checkpoint: their names, their checksums, and how they are read."""
+
+from __future__ import annotations
+
+import urllib.parse
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from dlrm.config.errors import RunError
+from dlrm.embeddings.state import USES
+
+STATE_FILE = "state.json"
+DENSE_FILE = "dense.safetensors"
+TABLES = "tables"
+ROW_STATES = "row_state_columns"
+"""In ``state.json``, of a table whose ranges of columns have row-wise optimizer state
+of their own: by the state's name, where the ranges start, and the table's width. Files
+then hold it as [rows, ranges]."""
+WEIGHT = "weight"
+TRAINING = "training"
+"""Beside ``WEIGHT``, where that is an average: the weights that training goes on with;
+the dense tensors' names start with it."""
+
+
+def quote_name(name: str) -> str:
+    """Return a table's name as a file name that cannot leave its folder."""
+    return urllib.parse.quote(name, safe="").replace(".", "%2E")
+
+
+def rows_name(table: str, start: int, stop: int) -> str:
+    """Return the name, inside the checkpoint, of the file of some rows of a table."""
+    return f"{TABLES}/{quote_name(table)}/rows_{start}_{stop}.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """Neighbouring rows of one table as a checkpoint holds them."""
+
+    start: int
+    stop: int
+    columns: dict[str, torch.Tensor]
+    """``weight`` and the optimizer state by canonical name, each [rows, ...]; beside
+    them ``training`` and ``uses`` where there are such."""
+
+    @property
+    def optimizer(self) -> dict[str, torch.Tensor]:
+        """The optimizer state alone."""
+        others = (WEIGHT, TRAINING, USES)
+        return {n: t for n, t in self.columns.items() if n not in others}
+
+
+@dataclass(frozen=True, slots=True)
+class RowsFile:
+    """One file of a table's rows."""
+
+    folder: Path
+    """The checkpoint's."""
+    name: str
+    """Inside the checkpoint."""
+    start: int
+    stop: int
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        """Open it: ``keys()`` are the columns, ``get_slice(name)[rows, columns]``.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        try:
+            with safe_open(self.folder / self.name, framework="pt") as file:
+                yield file
+        except (OSError, SafetensorError) as error:
+            raise damaged(self.folder, self.name) from error
+
+    def read(self) -> TableRows:
+        """Read all of it.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        with self.opened() as file:
+            columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return TableRows(self.start, self.stop, columns)
+
+
+def rows_files(folder: Path, table: str) -> list[RowsFile]:
+    """Return a table's files in a checkpoint, by row; none where it has no such table.
+
+    Raises:
+        RunError: A file's name is none of a checkpoint's.
+    """
+    files = []
+    for path in (folder / TABLES / quote_name(table)).glob("rows_*.safetensors"):
+        name = str(path.relative_to(folder))
+        try:
+            start, stop = (int(part) for part in path.stem.split("_")[1:])
+        except ValueError as error:
+            raise damaged(folder, name) from error
+        files.append(RowsFile(folder, name, start, stop))
+    return sorted(files, key=lambda file: file.start)
+
+
+def read_table(folder: Path, table: str) -> Iterator[TableRows]:
+    """Read a table of a checkpoint file by file, from its first row on.
+
+    Raises:
+        RunError: A file is damaged.
+    """
+    for file in rows_files(folder, table):
+        yield file.read()
+
+
+def checksum(path: Path) -> str:
+    """Return the checksum of a file's content, as ``state.json`` holds it."""
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            value = zlib.crc32(block, value)
+    return f"crc32:{value:08x}"
+
+
+def damaged(folder: Path, name: str) -> RunError:
+    """Return the error that names a checkpoint's damaged file."""
+    return RunError(
+        f"Checkpoint {folder} must be whole, but {name} is missing or damaged. "
+        f"Delete the folder to go on from the checkpoint before it."
+    )
