@@ -1,4 +1,10 @@
-"""A run's model over rows: a split of its dataset, or raw rows it has never seen."""
+"""A run's model over rows: a split of its dataset, or raw rows it has never seen.
+
+The processes of a job score together, each its batches in turn; the first one gets the
+result. Metrics and files are then the same as one process's, to the bit where tables
+are not split by rows: sums of a bag's vectors from several processes may round
+differently.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +22,19 @@ from torch import nn
 from dlrm.config.data import BadRows, DataConfig, SourceFormat, Split, TableSource
 from dlrm.config.delimiters import DELIMITERS
 from dlrm.config.errors import ConfigError, DataError
-from dlrm.data.loading.collate import encoded_batches
-from dlrm.data.loading.loader import BatchLoader
-from dlrm.data.loading.order import RowOrder
+from dlrm.data.loading.whole_batches import WholeBatches
 from dlrm.data.preparation.prepare import iter_encoded
 from dlrm.data.sources import open_source
 from dlrm.data.storage.dataset import Dataset
 from dlrm.data.transforms.fitted import FittedTransforms
 from dlrm.data.transforms.outside_ids import OutsideIds
 from dlrm.distributed.device import choose_device
+from dlrm.distributed.job import ALONE, Job
+from dlrm.distributed.lockstep import alike, in_lockstep
+from dlrm.distributed.watch import Phase
+from dlrm.evaluation.gathering import collect_over_ranks
 from dlrm.evaluation.judge import Found, Judge, build_judge
-from dlrm.row_names import watched
+from dlrm.row_names import ids_checked, watched
 from dlrm.run import Run, load_model
 
 RawRows: TypeAlias = str | Path | pd.DataFrame
@@ -42,8 +50,12 @@ class Scored:
     side: pa.Table
 
 
-def score_split(run: Run, dataset: Dataset, *, split: str, checkpoint: Path) -> Scored:
+def score_split(
+    run: Run, dataset: Dataset, *, split: str, checkpoint: Path, job: Job = ALONE
+) -> Scored | None:
     """Score one split of the run's dataset.
+
+    All processes of the job call this; all but the first one get None.
 
     Raises:
         ConfigError: There is no such split, or it has no rows.
@@ -55,24 +67,26 @@ def score_split(run: Run, dataset: Dataset, *, split: str, checkpoint: Path) -> 
             f"split must name a split with rows, but '{split}' is none: the dataset "
             f"has {found}."
         )
-    model, device = _load(run, checkpoint)
-    loader = BatchLoader(
-        dataset.split(split),
-        run.schema,
-        order=RowOrder(sizes[split], seed=0, shuffle=False, max_rows_in_memory=1),
-        global_batch_size=_batch_size(run),
-    )
-    with watched(loader.batches(0), dataset, split) as batches:
-        predictions = judge_of(run).collect(model, batches, device)
+    model, device = _load(run, checkpoint, job)
+    dealt = whole_batches(run, job)
+    own = dealt.of_split(job.together(lambda: dataset.split(split)))
+    if job.control is not None:
+        own = ids_checked(own, dataset, split, run.schema)
+    with watched(in_lockstep(own, job, dealt.padding), dataset, split) as batches:
+        predictions = collect_over_ranks(judge_of(run), model, batches, device, job)
+    if predictions is None:
+        return None
+    assert len(predictions) == sizes[split], "a row was lost"
     return Scored(predictions, dataset.side(split))
 
 
-def _load(run: Run, checkpoint: Path) -> tuple[nn.Module, torch.device]:
+def _load(run: Run, checkpoint: Path, job: Job) -> tuple[nn.Module, torch.device]:
     config = run.config.trainer
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     device = choose_device(config.device)
-    return load_model(run, checkpoint=checkpoint, device=device), device
+    job.watch.enter(Phase.start, f"loading {checkpoint}")
+    return load_model(run, checkpoint=checkpoint, device=device, job=job), device
 
 
 def score_rows(
@@ -82,12 +96,18 @@ def score_rows(
     checkpoint: Path,
     with_labels: bool,
     outside: OutsideIds | None = None,
+    job: Job = ALONE,
 ) -> Iterator[Scored]:
     """Apply the run's fitted transforms to raw rows and score them, part after part.
 
     Row ids count from 0 over all parts. Bad rows are errors, whatever the run's policy:
     the result is row for row with the input. ``outside`` counts ids that training
     never saw.
+
+    All processes of a job iterate to the end, and the first one alone is given the
+    parts. Each reads and encodes all rows, since text has no rows to jump to, so
+    every machine must see the same file; only the model's share of the work is
+    divided.
 
     Raises:
         UserError: The input cannot be read as the run's data was.
@@ -99,16 +119,21 @@ def score_rows(
     required = with_labels and data.format is not SourceFormat.table
     source = open_source(data, frame, with_labels=required)
     transforms = FittedTransforms.load(run.folder)
-    model, device = _load(run, checkpoint)
-    judge = judge_of(run)
+    model, device = _load(run, checkpoint, job)
+    judge, dealt = judge_of(run), whole_batches(run, job)
     observe = None if outside is None else outside.observe
     start = 0
     parts = iter_encoded(data, transforms, source, with_labels, observe)
-    for encoded, side in parts:
-        batches = encoded_batches([encoded], run.schema, _batch_size(run))
-        found = judge.collect(model, batches, device)
-        found = dataclasses.replace(found, row_ids=found.row_ids + start)
-        yield Scored(found, side)
+    for encoded, side in alike(parts, job, size=lambda part: len(part[0])):
+        if not len(encoded):
+            continue
+        job.watch.enter(Phase.evaluate, f"rows {start} and on of the input")
+        batches = dealt.of_rows(encoded)
+        found = collect_over_ranks(judge, model, batches, device, job)
+        if found is not None:
+            assert len(found) == len(encoded), "a row was lost"
+            found = dataclasses.replace(found, row_ids=found.row_ids + start)
+            yield Scored(found, side)
         start += len(encoded)
     if start == 0:
         name = rows if frame is None else "the DataFrame"
@@ -116,12 +141,20 @@ def score_rows(
 
 
 def score_table(
-    run: Run, rows: RawRows, *, checkpoint: Path, outside: OutsideIds | None = None
+    run: Run,
+    rows: RawRows,
+    *,
+    checkpoint: Path,
+    outside: OutsideIds | None = None,
+    job: Job = ALONE,
 ) -> Iterator[pa.Table]:
-    """Score rows that need no label; yield tables of row, id and the judge's scores."""
+    """Score rows that need no label; yield tables of row, id and the judge's scores.
+
+    On several processes as ``score_rows``: to be iterated by all, given to the first.
+    """
     id_column, judge = run.config.data.id_column, judge_of(run)
     for part in score_rows(
-        run, rows, checkpoint=checkpoint, with_labels=False, outside=outside
+        run, rows, checkpoint=checkpoint, with_labels=False, outside=outside, job=job
     ):
         found = part.predictions
         columns: dict[str, Any] = {"row": found.row_ids}
@@ -130,14 +163,18 @@ def score_table(
         yield pa.table(columns | judge.scores(found))
 
 
+def whole_batches(run: Run, job: Job) -> WholeBatches:
+    """Return the batches that a run's rows are scored in, this process's share."""
+    # The logits of so many rows are held at a time.
+    size = max(1, min(_BATCH_SIZE, _MAX_LOGITS // run.schema.num_outputs))
+    return WholeBatches(
+        run.schema, batch_size=size, rank=job.rank, world_size=job.world_size
+    )
+
+
 def judge_of(run: Run) -> Judge:
     """Return the judge of a run's task."""
     return build_judge(run.config.task, run.schema, run.folder)
-
-
-def _batch_size(run: Run) -> int:
-    """Return the rows whose logits are held at a time."""
-    return max(1, min(_BATCH_SIZE, _MAX_LOGITS // run.schema.num_outputs))
 
 
 def concatenate_scored(parts: list[Scored], judge: Judge) -> Scored:

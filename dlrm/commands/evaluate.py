@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlrm.commands import launch
 from dlrm.commands.arguments import CommandHelp, parse, required
 from dlrm.commands.code import check_code, import_code
 from dlrm.config.errors import ConfigError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from dlrm.data.storage.dataset import Dataset
     from dlrm.data.transforms.outside_ids import OutsideIds
+    from dlrm.distributed.job import Job
     from dlrm.run import Run
     from dlrm.scoring import Scored
 
@@ -40,6 +42,7 @@ HELP = CommandHelp(
         "input": "a labelled file of raw rows instead of a split",
         "name": "what the results of input are called; the file's name if not given",
         "checkpoint": "best (the default), last, or a name such as step_000000500",
+        "processes": "how many processes of this machine share the work (1)",
     },
     examples=(
         "dlrm evaluate run=outputs/20260131-101500-synthetic-dlrm",
@@ -59,6 +62,11 @@ def main(argv: list[str]) -> int:
             f"{arguments.overrides[0]}. Its keys are {', '.join(HELP.keys)}."
         )
     values = arguments.values
+    ended = launch.run_on(
+        Path(run), ["evaluate", *argv], processes=values.get("processes")
+    )
+    if ended is not None:
+        return ended
     evaluate(
         run,
         split=values.get("split"),
@@ -85,6 +93,9 @@ def evaluate(
     ``input`` is a labelled file or DataFrame of raw rows, and ``name`` the folder of
     its results; without one the file's name up to its first dot.
 
+    Processes that torchrun or Slurm has started share the work. Each returns the
+    metrics, which are one process's; the first one writes and reports.
+
     Raises:
         UserError: The run, the split or the input does not fit; see the message.
     """
@@ -102,38 +113,76 @@ def evaluate(
         )
     import_code([Path(file) for file in code])
 
-    from dlrm.run import open_dataset, open_run
-    from dlrm.scoring import judge_of
+    from dlrm.distributed.device import choose_device
+    from dlrm.distributed.job import joined
+    from dlrm.run import open_run
 
     opened = open_run(Path(run))
     check_code(opened.folder, given=bool(code))
-    if input is None:
-        name = split or "test"
-        dataset = open_dataset(opened)
-        metrics = evaluate_split(opened, dataset, split=name, checkpoint=checkpoint)
-    else:
-        assert name is not None
-        metrics = _evaluate_input(
-            opened, input, name=name, checkpoint=checkpoint, report=report
+    config = opened.config
+    with joined(choose_device(config.trainer.device), watch=config.watch) as job:
+        rows, name = input, name or split or "test"
+        return evaluate_run(
+            opened, rows, name=name, checkpoint=checkpoint, report=report, job=job
         )
-    report(judge_of(opened).describe(metrics))
-    group = opened.config.data.group_column
+
+
+def evaluate_run(
+    run: Run,
+    rows: str | Path | pd.DataFrame | None,
+    *,
+    name: str,
+    checkpoint: str,
+    report: Callable[[str], None],
+    job: Job,
+) -> dict[str, Any]:
+    """Evaluate a run on labelled rows, or on its split ``name`` where they are None.
+
+    All processes of ``job`` call this and get the metrics.
+    """
+    from dlrm.distributed.watch import Phase
+    from dlrm.run import open_dataset
+    from dlrm.scoring import judge_of
+
+    if rows is None:
+        # Checksums are the first one's work, and so is preparing anew what is gone.
+        job.watch.enter(Phase.prepare, "opening the dataset")
+        dataset = job.by_writer(lambda: open_dataset(run))
+        metrics = evaluate_split(
+            run, dataset, split=name, checkpoint=checkpoint, job=job
+        )
+        lines: list[str] = []
+    else:
+        metrics, lines = _evaluate_input(
+            run, rows, name=name, checkpoint=checkpoint, job=job
+        )
+    if not job.is_writer:
+        return metrics
+    group = run.config.data.group_column
+    lines.append(judge_of(run).describe(metrics))
     if group is not None and "auc" in metrics and "gauc" not in metrics:
-        report(f"No grouped AUC: the rows have no column '{group}'.")
-    report(f"\nreport  {opened.evaluation(name) / 'report.html'}")
+        lines.append(f"No grouped AUC: the rows have no column '{group}'.")
+    lines.append(f"\nreport  {run.evaluation(name) / 'report.html'}")
+    for line in lines:
+        report(line)
     return metrics
 
 
 def evaluate_split(
-    run: Run, dataset: Dataset, *, split: str, checkpoint: str = "best"
+    run: Run, dataset: Dataset, *, split: str, job: Job, checkpoint: str = "best"
 ) -> dict[str, Any]:
-    """Evaluate a checkpoint on one split of the run's dataset and write the results."""
+    """Evaluate a checkpoint on one split of the run's dataset and write the results.
+
+    All processes of ``job`` call this and get the metrics.
+    """
+    from dlrm.distributed.watch import Phase
     from dlrm.run import find_checkpoint
     from dlrm.scoring import score_split
 
-    found = find_checkpoint(run, checkpoint)
-    scored = score_split(run, dataset, split=split, checkpoint=found)
-    return _write(run, scored, name=split, checkpoint=found)
+    found = job.by_writer(lambda: find_checkpoint(run, checkpoint))
+    scored = score_split(run, dataset, split=split, checkpoint=found, job=job)
+    job.watch.enter(Phase.metrics, f"the metrics of {split}")
+    return job.by_writer(lambda: _write(run, scored, name=split, checkpoint=found))
 
 
 def _result_name(rows: str | Path | pd.DataFrame, name: str | None) -> str:
@@ -155,25 +204,32 @@ def _evaluate_input(
     *,
     name: str,
     checkpoint: str,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
+    job: Job,
+) -> tuple[dict[str, Any], list[str]]:
     """Evaluate on new labelled rows; say what ids of them training never saw."""
     from dlrm.data.transforms.outside_ids import OutsideIds
+    from dlrm.distributed.watch import Phase
     from dlrm.run import find_checkpoint
     from dlrm.scoring import concatenate_scored, judge_of, score_rows
 
-    found, outside = find_checkpoint(run, checkpoint), OutsideIds()
-    parts = score_rows(run, rows, checkpoint=found, with_labels=True, outside=outside)
-    scored = concatenate_scored(list(parts), judge_of(run))
-    metrics = _write(run, scored, name=name, checkpoint=found, outside=outside)
-    for line in outside.describe(run.schema):
-        report(line)
-    return metrics
+    found = job.by_writer(lambda: find_checkpoint(run, checkpoint))
+    outside = OutsideIds()
+    scored = score_rows(
+        run, rows, checkpoint=found, with_labels=True, outside=outside, job=job
+    )
+    parts = list(scored)
+    job.watch.enter(Phase.metrics, f"the metrics of {name}")
+
+    def write() -> dict[str, Any]:
+        whole = concatenate_scored(parts, judge_of(run))
+        return _write(run, whole, name=name, checkpoint=found, outside=outside)
+
+    return job.by_writer(write), outside.describe(run.schema)
 
 
 def _write(
     run: Run,
-    scored: Scored,
+    scored: Scored | None,
     *,
     name: str,
     checkpoint: Path,
@@ -183,6 +239,7 @@ def _write(
     from dlrm.metric_log import read_metrics
     from dlrm.scoring import judge_of
 
+    assert scored is not None, "the first process has what all have scored"
     manifest = run.manifest()
     context = ReportContext(
         run=run.folder.name,

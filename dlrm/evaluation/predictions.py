@@ -77,5 +77,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        # By train(), which sharded collections hand on to tables that modules() does
+        # not list; parents first, as it also sets all that is below.
         for module, training in modes:
-            module.training = training
+            module.train(training)

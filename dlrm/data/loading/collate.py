@@ -17,6 +17,7 @@ from torchrec.sparse.jagged_tensor import JaggedTensor, KeyedJaggedTensor
 
 from dlrm.config.schema import FeatureSchema, FittedSparse
 from dlrm.data.batch import Batch
+from dlrm.data.storage.layout import RecordLayout
 from dlrm.data.storage.rows import EncodedRows, rechunk_rows
 
 
@@ -56,6 +57,12 @@ class Collator:
             for name, features in schema.groups.items()
         }
         self._class_bag = len(schema.multi_hot) if schema.num_label_bags else None
+        self._layout = RecordLayout.of(schema)
+
+    def padding(self, num_rows: int) -> Batch:
+        """Return a batch of padding rows alone."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return self.collate(self._layout.no_rows(), nothing, batch_size=num_rows)
 
     def collate(
         self, rows: EncodedRows, row_ids: np.ndarray, *, batch_size: int | None = None

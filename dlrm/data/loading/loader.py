@@ -64,12 +64,7 @@ class BatchLoader:
         With prefetching one thread works ahead from the first ``next`` until the
         iterator is exhausted or closed; its errors are raised here.
         """
-        made = self._make(epoch, start)
-        if self._prefetch_batches == 0:
-            return made
-        # Fixes the caller's own number of threads before the worker sets its to one.
-        torch.get_num_threads()
-        return in_background(_single_threaded(made), ahead=self._prefetch_batches)
+        return made_ahead(self._make(epoch, start), self._prefetch_batches)
 
     def _make(self, epoch: int, start: int) -> Iterator[Batch]:
         local_size = -(-self._global_batch_size // self._world_size)
@@ -90,6 +85,15 @@ class BatchLoader:
         longest = -(-num_rows // self._world_size)
         batch = self._collator.collate(rows, row_ids, batch_size=longest)
         return batch.pin_memory() if self._pin_memory else batch
+
+
+def made_ahead(batches: Iterator[Batch], num_batches: int) -> Iterator[Batch]:
+    """Yield batches of which a thread makes the next few; with 0 they are as given."""
+    if num_batches == 0:
+        return batches
+    # Fixes the caller's own number of threads before the worker sets its to one.
+    torch.get_num_threads()
+    return in_background(_single_threaded(batches), ahead=num_batches)
 
 
 def _single_threaded(batches: Iterator[Batch]) -> Iterator[Batch]:

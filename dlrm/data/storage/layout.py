@@ -105,6 +105,12 @@ class RecordLayout:
             bag_weights=bag_weights,
         )
 
+    def no_rows(self) -> EncodedRows:
+        """Return none of the schema's rows."""
+        weights = np.zeros(0, dtype=FLOAT) if self.weighted else None
+        records = np.zeros((0, self.num_words), dtype=INT)
+        return self.unpack(records, np.zeros(0, dtype=INT), weights)
+
     def _borders(self) -> tuple[int, int]:
         first_id = 2 + self.num_dense
         return first_id, first_id + self.num_one_hot

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dlrm.config.busy import reading
 from dlrm.config.errors import DatasetError
 from dlrm.data.storage.layout import (
     FLOAT,
@@ -40,6 +41,8 @@ class MappedShard:
     """int64 [rows + 1]; [0] where there are no multi-hot features."""
     bag_values: np.ndarray
     bag_weights: np.ndarray | None
+    folder: str = ""
+    """Where they lie."""
 
     @classmethod
     def open(cls, folder: Path, layout: RecordLayout, num_rows: int) -> MappedShard:
@@ -55,7 +58,8 @@ class MappedShard:
             values = _map(folder / VALUES_FILE, INT, int(starts[-1]))
         if layout.weighted:
             weights = _map(folder / WEIGHTS_FILE, FLOAT, values.size)
-        return cls(records.reshape(num_rows, layout.num_words), starts, values, weights)
+        records = records.reshape(num_rows, layout.num_words)
+        return cls(records, starts, values, weights, str(folder))
 
 
 class SplitRows:
@@ -92,7 +96,8 @@ class SplitRows:
             scratch = self.new_scratch(rows.size)
         records = scratch[: rows.size]
         if len(self._shards) == 1:
-            return self._gather_shard(self._shards[0], rows, records)
+            with reading(self._shards[0].folder):
+                return self._gather_shard(self._shards[0], rows, records)
         return self._gather_shards(rows, records)
 
     def slice(self, start: int, stop: int) -> EncodedRows:
@@ -142,12 +147,14 @@ class SplitRows:
         bounds = starts_of(np.bincount(shard_of_row, minlength=len(self._shards)))
         local_rows = (rows - self._starts[shard_of_row])[by_shard]
         gathered = self.new_scratch(rows.size)
-        parts = [
-            self._gather_shard(shard, local_rows[low:high], gathered[low:high])
-            for shard, (low, high) in zip(
-                self._shards, pairwise(bounds.tolist()), strict=True
-            )
-        ]
+        parts = []
+        bounds_of_shards = pairwise(bounds.tolist())
+        for shard, (low, high) in zip(self._shards, bounds_of_shards, strict=True):
+            with reading(shard.folder):
+                part = self._gather_shard(
+                    shard, local_rows[low:high], gathered[low:high]
+                )
+            parts.append(part)
         place = np.empty_like(by_shard)
         place[by_shard] = np.arange(rows.size)
         gather_records(gathered, place, out=records)
