@@ -5,13 +5,15 @@
 FROM python:3.11-slim-bookworm
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY requirements/constraints.txt dist/dlrm-*.whl /tmp/dlrm/
+WORKDIR /tmp/dlrm
+COPY requirements/constraints.txt dist/dlrm-*.whl ./
 
 # torch's wheels bring the CUDA libraries; the driver comes from the host.
-RUN cd /tmp/dlrm && pip install -c constraints.txt "$(ls dlrm-*.whl)[gpu]"
+RUN pip install -c constraints.txt "$(ls dlrm-*.whl)[gpu]"
 
-RUN useradd --create-home dlrm
-USER dlrm
+# By its number, which Kubernetes asks for.
+RUN useradd --create-home --uid 1000 dlrm
+USER 1000
 WORKDIR /home/dlrm
 ENTRYPOINT ["dlrm"]
 CMD ["--help"]

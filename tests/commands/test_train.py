@@ -164,19 +164,17 @@ def test_a_stopped_run_is_never_removed_by_a_start_that_fails(
     assert open_run(run.folder).config == run.config
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["run=outputs/mine"], ["-m", "trainer.seed=1,2"]]
-)
-def test_several_processes_are_refused_by_their_number(
-    workdir: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
+def test_a_sweep_on_ranks_is_refused(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert main(["train", *arguments]) == 2
+    for name, value in {
+        "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "4",
+        "MASTER_ADDR": "localhost", "MASTER_PORT": "29500",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert main(["train", "-m", "trainer.seed=1,2"]) == 2
     message = capsys.readouterr().err
-    assert "dlrm train is one process in this version, but WORLD_SIZE is 4" in message
+    assert "A sweep starts its runs itself, but WORLD_SIZE is 4" in message
     assert "without torchrun" in message
     assert list(workdir.iterdir()) == []
 
