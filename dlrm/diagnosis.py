@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dlrm.checkpoint import list_checkpoints
+from dlrm.checkpoints.rotation import list_checkpoints
 from dlrm.config.optimizer import OptimizerConfig
 from dlrm.data.batch import Batch
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dlrm.config.errors import TrainingError
+from dlrm.config.errors import ConfigError, TrainingError
+from dlrm.config.task import MONITORS, TaskName
 from dlrm.config.trainer import Monitor
 
 
@@ -18,6 +19,42 @@ class EarlyStopping:
     best_step: int = 0
     num_without_gain: int = 0
     """Evaluations in a row without a better value."""
+
+    def check_validation(self, prior: float | None, *, clicks: bool) -> None:
+        """Refuse now what the first evaluation, hours away perhaps, would refuse.
+
+        Args:
+            prior: Share of clicks in the validation split; None where there is none.
+            clicks: Whether labels are clicks.
+
+        Raises:
+            ConfigError: The monitored metric would be undefined.
+        """
+        if prior is None:
+            if self.patience is not None:
+                raise ConfigError(
+                    "trainer.early_stopping_patience needs a validation split, but the "
+                    "data has none. Leave it out, or give data.split_fractions a "
+                    "second share."
+                )
+            return
+        monitor = self.monitor
+        if not clicks:
+            return
+        if monitor in MONITORS[TaskName.retrieval]:
+            if prior == 0.0:
+                raise ConfigError(
+                    f"trainer.monitor={monitor.value} needs a validation split with "
+                    f"clicks, but none of its rows is one. Enlarge it "
+                    f"(data.split_fractions)."
+                )
+            return
+        if prior in (0.0, 1.0) and monitor is not Monitor.log_loss:
+            raise ConfigError(
+                f"trainer.monitor={monitor.value} needs a validation split with clicks "
+                f"and other rows, but {prior:.0%} of its rows are clicks. Enlarge it "
+                f"(data.split_fractions), or set trainer.monitor=log_loss."
+            )
 
     def update(self, value: float | None, *, step: int) -> bool:
         """Take in one evaluation and say whether it is the best so far.

@@ -36,10 +36,22 @@ class MetricLog:
     """All writers of a run."""
 
     def __init__(
-        self, folder: Path, *, logger: LoggerConfig, config: Record, from_step: int
+        self,
+        folder: Path,
+        *,
+        logger: LoggerConfig,
+        config: Record,
+        from_step: int,
+        silent: bool = False,
     ) -> None:
-        """Open the writers; drop an earlier start's records after ``from_step``."""
-        self.writers: list[Writer] = [JsonLines(folder / METRICS_FILE, from_step)]
+        """Open the writers; drop an earlier start's records after ``from_step``.
+
+        There are none where ``silent``: another process writes.
+        """
+        self.writers: list[Writer] = []
+        if silent:
+            return
+        self.writers.append(JsonLines(folder / METRICS_FILE, from_step))
         if logger.tensorboard:
             self.writers.append(TensorBoard(folder / "tensorboard", from_step))
         if logger.mlflow:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dlrm.config.errors import BadIdError, DataError
+from dlrm.config.schema import FeatureSchema, FittedSparse
 from dlrm.data.batch import Batch
 from dlrm.data.columns.row_faults import place
 from dlrm.data.storage.dataset import Dataset
+from dlrm.embeddings.id_check import find_bad_id
+from dlrm.embeddings.names import module_name
+from dlrm.embeddings.table_config import BagTableConfig
 
 
 @contextmanager
@@ -18,6 +22,36 @@ def raw_rows_named(dataset: Dataset, split: str, batch: Batch) -> Iterator[None]
         yield
     except BadIdError as error:
         raise _named(error, dataset, split, batch) from error
+
+
+def ids_checked(
+    batches: Iterable[Batch], dataset: Dataset, split: str, schema: FeatureSchema
+) -> Iterator[Batch]:
+    """Yield batches whose ids ``schema``'s tables have; an error names the raw row.
+
+    A process that found a bad id within a step would leave the others waiting there.
+
+    Raises:
+        DataError: A table has no such id.
+    """
+    tables = [_with_a_row_an_id(name, users) for name, users in schema.tables.items()]
+    for batch in batches:
+        with raw_rows_named(dataset, split, batch):
+            for bags in batch.sparse.values():
+                error = find_bad_id(bags, tables)
+                if error is not None:
+                    raise error
+        yield batch
+
+
+def _with_a_row_an_id(table: str, users: Sequence[FittedSparse]) -> BagTableConfig:
+    """Return a table as it is before any compression, as far as its ids go."""
+    return BagTableConfig(
+        name=module_name(table),
+        num_embeddings=users[0].num_embeddings,
+        embedding_dim=1,
+        feature_names=[feature.name for feature in users],
+    )
 
 
 def watched(batches: Iterable[Batch], dataset: Dataset, split: str) -> _Watched:

@@ -24,19 +24,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlrm.checkpoint import best_checkpoint, list_checkpoints, load_checkpoint
-from dlrm.config.compose import load_config, save_config
+from dlrm.checkpoints.load import load_checkpoint
+from dlrm.checkpoints.rotation import best_checkpoint, list_checkpoints
+from dlrm.config.compose import CONFIG_FILE, load_config, save_config
 from dlrm.config.errors import ConfigError, DataError, RunError
 from dlrm.config.root import Config
 from dlrm.config.schema import SCHEMA_FILE, FeatureSchema
+from dlrm.config.sharding import CommunicationConfig
 from dlrm.config.towers import TowersConfig
 from dlrm.data.catalogue import build_catalogue
 from dlrm.data.preparation.prepare import prepare_dataset
 from dlrm.data.storage.dataset import Dataset
-from dlrm.embeddings.local import to_local
+from dlrm.distributed.job import ALONE, Job
+from dlrm.distributed.restart import launch_id
 from dlrm.models import build_model, check_task, model_config
+from dlrm.planning.place import place_tables_of
 
-CONFIG_FILE = "config.yaml"
 MANIFEST_FILE = "manifest.json"
 _PACKAGES = (
     "dlrm", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy", "pandas",
@@ -78,7 +81,9 @@ class Run:
             ) from error
 
 
-def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
+def create_run(
+    config: Config, *, dataset: Path, code: list[Path], job: Job = ALONE
+) -> Run:
     """Make a new run directory under ``config.output``, whole or not at all.
 
     Raises:
@@ -102,7 +107,7 @@ def create_run(config: Config, *, dataset: Path, code: list[Path]) -> Run:
             (aside / "code").mkdir()
             for path in code:
                 shutil.copy(path, aside / "code" / path.name)
-        manifest = _manifest(config, dataset=dataset, schema=schema, code=code)
+        manifest = _manifest(config, dataset=dataset, schema=schema, code=code, job=job)
         (aside / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
         folder = _publish(aside, config)
     except BaseException:
@@ -151,20 +156,39 @@ def model_schema(config: Config, schema: FeatureSchema) -> FeatureSchema:
     return schema.with_model_options(config.data.sparse_features, config.tables, model)
 
 
-def load_model(run: Run, *, checkpoint: Path, device: torch.device) -> nn.Module:
+def load_model(
+    run: Run, *, checkpoint: Path, device: torch.device, job: Job = ALONE
+) -> nn.Module:
     """Build the run's model with the weights of a checkpoint.
 
-    The model is in evaluation mode and holds no optimizer state.
+    The model is in evaluation mode and holds no optimizer state. On several processes
+    its tables lie on all of them together, vectors travel unrounded, and no table is
+    kept twice for the sake of training.
 
     Raises:
         RunError: The checkpoint is missing or damaged.
+        UserError: The tables do not fit the processes.
     """
     model = build_model(model_config(run.config.model), run.schema)
+    sharding = dataclasses.replace(
+        run.config.sharding,
+        exact=False,  # Said of training alone.
+        communication=CommunicationConfig(),
+        replicas=1,
+        sync_every=1,
+    )
     # The kernels of training, so that vectors are equal to the bit, without its state.
-    optimizer = run.config.optimizer.sparse
-    to_local(model, optimizer=optimizer, device=device, trainable=False)
-    model.to(device)
-    load_checkpoint(checkpoint, model=model, dense_optimizer=None)
+    place_tables_of(
+        model,
+        job=job,
+        device=device,
+        optimizer=run.config.optimizer.sparse,
+        sharding=sharding,
+        hardware=run.config.hardware,
+        global_batch_size=run.config.trainer.global_batch_size,
+        trainable=False,
+    )
+    load_checkpoint(checkpoint, model=model, dense_optimizer=None, job=job)
     return model.eval()
 
 
@@ -269,7 +293,12 @@ def new_folder(config: Config) -> Path:
 
 
 def _manifest(
-    config: Config, *, dataset: Path, schema: FeatureSchema, code: list[Path]
+    config: Config,
+    *,
+    dataset: Path,
+    schema: FeatureSchema,
+    code: list[Path],
+    job: Job,
 ) -> dict[str, Any]:
     return {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
@@ -289,7 +318,8 @@ def _manifest(
         "seed": config.trainer.seed,
         "device": config.trainer.device.value,
         "num_threads": torch.get_num_threads(),
-        "world_size": 1,
+        "world_size": job.world_size,
+        "launch": launch_id(),
     }
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from dlrm.checkpoint import TablePart, read_state, table_parts
+from dlrm.checkpoints.files import TableRows, read_table
+from dlrm.checkpoints.load import read_state
 from dlrm.config.errors import ConfigError
 from dlrm.config.keys import did_you_mean
 from dlrm.config.table_options import TableOptions
@@ -123,13 +124,13 @@ def _unknown(run: Run, table: str, tables: list[str]) -> ConfigError:
     )
 
 
-def _read(checkpoint: Path, table: str) -> TablePart:
-    parts = sorted(table_parts(checkpoint, table), key=lambda part: part.start)
+def _read(checkpoint: Path, table: str) -> TableRows:
+    parts = sorted(read_table(checkpoint, table), key=lambda part: part.start)
     columns = {
         name: torch.cat([part.columns[name] for part in parts])
         for name in parts[0].columns
     }
-    return TablePart(0, parts[-1].stop, columns)
+    return TableRows(0, parts[-1].stop, columns)
 
 
 def _looked_up(

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 import torch
 
-from dlrm.checkpoint import (
+from dlrm.checkpoints.rotation import (
     list_checkpoints,
     mark_best,
     remove_old_checkpoints,
 )
-from dlrm.config.errors import ConfigError, RunError
+from dlrm.config.errors import RunError
 from dlrm.config.labels import LabelKind
 from dlrm.config.progress import Progress
-from dlrm.config.task import MONITORS, TaskName
-from dlrm.config.trainer import Monitor
 from dlrm.data.batch import Batch
 from dlrm.data.loading.loader import BatchLoader
 from dlrm.data.loading.order import RowOrder
+from dlrm.data.preparation.expected import mean_bag_lengths
 from dlrm.data.storage.dataset import Dataset
 from dlrm.distributed.device import choose_device
+from dlrm.distributed.job import ALONE, Job
+from dlrm.distributed.watch import Phase
 from dlrm.early_stopping import EarlyStopping
+from dlrm.evaluation.gathering import collect_over_ranks
 from dlrm.evaluation.judge import build_judge
 from dlrm.interrupts import RunInterruptedError, StopSignals
 from dlrm.learner import Learner
@@ -44,20 +47,30 @@ class _Window:
 
 
 class Trainer:
-    """Trains one run on one process."""
+    """Trains one run, with all processes of its job.
+
+    Each takes its slice of every batch; the first one alone writes and prints.
+    """
 
     def __init__(
-        self, run: Run, dataset: Dataset, *, report: Callable[[str], None]
+        self,
+        run: Run,
+        dataset: Dataset,
+        *,
+        report: Callable[[str], None],
+        job: Job = ALONE,
     ) -> None:
         """Build model, optimizers and loaders; ``report`` takes lines for the user."""
         config = run.config.trainer
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
-        self.run, self.config, self.report = run, config, report
+        self.run, self.config, self.job = run, config, job
+        self.report = report if job.is_writer else _unheard
         self.optimizer = run.config.optimizer
         self.dataset = dataset
         self.device = choose_device(config.device)
-        self.learner = Learner(run, self.device)
+        lengths = None if job.group is None else mean_bag_lengths(dataset)
+        self.learner = Learner(run, self.device, job, average_lengths=lengths)
         self.monitor = run.config.monitor
         self.judge = build_judge(run.config.task, run.schema, run.folder)
         self.train_rows = self._loader("train", shuffle=True)
@@ -69,40 +82,16 @@ class Trainer:
         if config.max_steps is not None:
             self.num_steps = min(self.num_steps, config.max_steps)
         self.stopping = EarlyStopping(self.monitor, config.early_stopping_patience)
-        self._check_validation()
+        prior = dataset.schema.splits["valid"].prior if self.valid_rows else None
+        clicks = run.schema.label_kind is LabelKind.click
+        self.stopping.check_validation(prior, clicks=clicks)
         self.step = 0
         """Steps taken so far; with the schedule and row order functions of it alone."""
         self._window = _Window()
         self._begun = False
-
-    def _check_validation(self) -> None:
-        """Refuse now what the first evaluation, hours away perhaps, would refuse."""
-        if self.valid_rows is None:
-            if self.config.early_stopping_patience is not None:
-                raise ConfigError(
-                    "trainer.early_stopping_patience needs a validation split, but the "
-                    "data has none. Leave it out, or give data.split_fractions a "
-                    "second share."
-                )
-            return
-        prior = self.dataset.schema.splits["valid"].prior
-        monitor = self.monitor
-        if self.run.schema.label_kind is not LabelKind.click:
-            return
-        if monitor in MONITORS[TaskName.retrieval]:
-            if prior == 0.0:
-                raise ConfigError(
-                    f"trainer.monitor={monitor.value} needs a validation split with "
-                    f"clicks, but none of its rows is one. Enlarge it "
-                    f"(data.split_fractions)."
-                )
-            return
-        if prior in (0.0, 1.0) and monitor is not Monitor.log_loss:
-            raise ConfigError(
-                f"trainer.monitor={monitor.value} needs a validation split with clicks "
-                f"and other rows, but {prior:.0%} of its rows are clicks. Enlarge it "
-                f"(data.split_fractions), or set trainer.monitor=log_loss."
-            )
+        self._stop = False
+        """Whether any process was asked to stop, as of the last step."""
+        self._signals: StopSignals | None = None
 
     def describe(self) -> str:
         """Return the lines printed before the first step."""
@@ -113,14 +102,25 @@ class Trainer:
         sizes = ", ".join(f"{name} {s.num_rows:,}" for name, s in splits.items())
         threads = torch.get_num_threads()
         place = f"{self.device.type}, {threads} thread{'s' if threads > 1 else ''}"
+        if self.job.world_size > 1:
+            place = f"{self.job.world_size} processes, each on {place}"
         return (
             f"data    {self.dataset.folder} ({sizes} rows)\n"
             f"model   {self.run.config.model['name']}: {len(tables)} tables with "
             f"{rows:,} rows, {dense:,} dense parameters\n"
+            f"{self._placement()}"
             f"train   {self.num_steps:,} steps of {self.config.global_batch_size:,} "
             f"examples on {place}; order: {self.train_rows.order.describe()}\n"
             f"log     {self.run.folder / METRICS_FILE}"
         )
+
+    def _placement(self) -> str:
+        """Return how many tables lie how, as a line; nothing for one process."""
+        if self.learner.plan is None:
+            return ""
+        counts = Counter(t.strategy.value for t in self.learner.plan.tables.values())
+        shown = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        return f"tables  {shown}\n"
 
     def fit(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end.
@@ -133,14 +133,18 @@ class Trainer:
         log = self.open_log()
         try:
             with (
-                StopSignals() as stop,
+                StopSignals(silent=not self.job.is_writer) as stop,
                 self._progress() as progress,
             ):
+                self._signals = stop
                 for record in self.steps(log):
                     progress.update(1, _shown(record))
-                    if stop.received is not None and not self.finished:
+                    alone = self.job.group is None
+                    stopped = stop.received is not None if alone else self._stop
+                    if stopped and not self.finished:
                         self._save()
-                        raise RunInterruptedError(stop.received.name)
+                        name = stop.received.name if stop.received else "another rank"
+                        raise RunInterruptedError(name)
         finally:
             log.close()
         if self.stopping.exhausted:
@@ -150,7 +154,13 @@ class Trainer:
             )
 
     def _progress(self) -> Progress:
-        return Progress(self.num_steps, "train", "step", initial=self.step)
+        return Progress(
+            self.num_steps,
+            "train",
+            "step",
+            initial=self.step,
+            silent=not self.job.is_writer,
+        )
 
     def open_log(self) -> MetricLog:
         """Open the run's metric log, without what came after the current step."""
@@ -159,18 +169,28 @@ class Trainer:
             logger=self.run.config.logger,
             config=self.run.manifest(),
             from_step=self.step,
+            silent=not self.job.is_writer,
         )
 
     def steps(self, log: MetricLog) -> Generator[Record | None, None, None]:
         """Take step after step to the end; yield each step's log record or None."""
         self._window = _Window()
         while not self.finished:
-            epoch, start = divmod(self.step, self.steps_per_epoch)
-            for batch in self.train_rows.batches(epoch, start):
+            for batch in self._batches():
                 self._train_step(batch)
                 yield self._after_step(log)
                 if self.finished:
                     break
+                self.job.watch.enter(Phase.data, "the wait for the next batch")
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the rest of the current step's epoch."""
+        epoch, start = divmod(self.step, self.steps_per_epoch)
+        self.job.watch.enter(Phase.data, "the wait for the first batch")
+        return self.learner.pipeline.batches(
+            self.train_rows.batches(epoch, start),
+            errors_of=lambda batch: raw_rows_named(self.dataset, "train", batch),
+        )
 
     @property
     def finished(self) -> bool:
@@ -188,7 +208,10 @@ class Trainer:
 
     def resume(self) -> bool:
         """Load the newest whole checkpoint; return whether there is one."""
-        for folder in reversed(list_checkpoints(self.run.checkpoints)):
+        # Listed once: a shared folder may look different from another machine.
+        found = self.job.by_writer(lambda: list_checkpoints(self.run.checkpoints))
+        for folder in reversed(found):
+            self.job.watch.enter(Phase.save, f"loading {folder.name}")
             try:
                 state = self.learner.load(folder)
             except RunError as error:
@@ -203,12 +226,19 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         factor = self._rate_factor(self.step)
+        signals = self._signals
+        asked = signals is not None and signals.received is not None
         with raw_rows_named(self.dataset, "train", batch):
-            loss = self.learner.train_step(batch, step=self.step, rate_factor=factor)
+            loss = self.learner.train_step(
+                batch, step=self.step, rate_factor=factor, stop=asked
+            )
+        position = self.step % self.steps_per_epoch
         self.step += 1
+        self._stop = loss.stop
         self._window.loss_sum += loss.loss_sum
         self._window.weight_sum += loss.weight_sum
-        self._window.examples += len(batch)
+        self._window.examples += self._examples_until(position + 1)
+        self._window.examples -= self._examples_until(position)
 
     def _after_step(self, log: MetricLog) -> Record | None:
         """Log, evaluate and save where this step is due for it."""
@@ -248,7 +278,12 @@ class Trainer:
     def _examples_seen(self) -> int:
         epochs, steps = divmod(self.step, self.steps_per_epoch)
         num_rows = self.train_rows.order.num_rows
-        return epochs * num_rows + min(steps * self.config.global_batch_size, num_rows)
+        return epochs * num_rows + self._examples_until(steps)
+
+    def _examples_until(self, position: int) -> int:
+        """Return the examples of an epoch's first ``position`` global batches."""
+        num_rows = self.train_rows.order.num_rows
+        return min(position * self.config.global_batch_size, num_rows)
 
     def _rate_factor(self, step: int) -> float:
         return learning_rate_factor(
@@ -258,9 +293,14 @@ class Trainer:
     def _evaluate(self, rows: BatchLoader, log: MetricLog) -> bool:
         """Evaluate on the validation split and say whether this was the best so far."""
         batches = watched(rows.batches(0), self.dataset, "valid")
+        self.learner.sync.now()
         with self.learner.predicting(), batches:
-            found = self.judge.collect(self.learner.model, batches, self.device)
-        metrics = self.judge.metrics(found)
+            found = collect_over_ranks(
+                self.judge, self.learner.model, batches, self.device, self.job
+            )
+        self.job.watch.enter(Phase.metrics, "the metrics of valid")
+        # Computed once: what follows must be the same everywhere.
+        metrics = self.job.by_writer(lambda: self.judge.metrics(found))
         best = self.stopping.update(metrics[self.monitor.value], step=self.step)
         record: Record = {"step": self.step, "split": "valid"}
         record |= {name: metrics[name] for name in self.judge.logged}
@@ -275,6 +315,8 @@ class Trainer:
 
     def _save(self, *, best: bool = False) -> None:
         epoch, position = divmod(self.step, self.steps_per_epoch)
+        self.job.watch.enter(Phase.save, f"saving step {self.step}")
+        self.learner.sync.now()
         self.learner.save(
             self.run.checkpoints,
             step=self.step,
@@ -289,12 +331,14 @@ class Trainer:
         )
         if best:
             self._mark_best()
-        remove_old_checkpoints(self.run.checkpoints, keep=self.config.keep_checkpoints)
+        if self.job.is_writer:
+            keep = self.config.keep_checkpoints
+            remove_old_checkpoints(self.run.checkpoints, keep=keep)
 
     def _mark_best(self) -> None:
         """Record the best checkpoint; again on resume, as a crash may come between."""
         best = self.stopping
-        if best.best_value is not None:
+        if best.best_value is not None and self.job.is_writer:
             mark_best(
                 self.run.checkpoints,
                 step=best.best_step,
@@ -315,9 +359,15 @@ class Trainer:
             self.run.schema,
             order=order,
             global_batch_size=self.config.global_batch_size,
+            rank=self.job.rank,
+            world_size=self.job.world_size,
             prefetch_batches=self.config.prefetch_batches,
             pin_memory=self.device.type == "cuda",
         )
+
+
+def _unheard(line: str) -> None:
+    """Drop a line: the first process prints it."""
 
 
 def _shown(record: Record | None) -> dict[str, object] | None:

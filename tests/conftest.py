@@ -16,7 +16,7 @@ from tests.runs import ClicksRun, tiny_config, tiny_overrides, train_clicks
 if TYPE_CHECKING:
     from dlrm.run import Run
 
-POOLS = {"one_rank", "two_ranks", "ranks"}
+POOLS = {"one_rank", "two_ranks", "four_ranks", "ranks"}
 """Fixtures of processes that stay up for all tests that need ranks."""
 
 
@@ -82,6 +82,13 @@ def one_rank() -> Iterator[Ranks]:
 @pytest.fixture(scope="session")
 def two_ranks() -> Iterator[Ranks]:
     ranks = Ranks(2)
+    yield ranks
+    ranks.stop()
+
+
+@pytest.fixture(scope="session")
+def four_ranks() -> Iterator[Ranks]:
+    ranks = Ranks(4)
     yield ranks
     ranks.stop()
 

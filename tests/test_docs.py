@@ -24,6 +24,7 @@ from dlrm.config.data import (
 )
 from dlrm.config.embedding_init import EmbeddingInit
 from dlrm.config.features import DenseFeature, SparseFeature
+from dlrm.config.hardware import HardwareConfig
 from dlrm.config.keys import all_keys, type_at, without_none
 from dlrm.config.root import Config
 from dlrm.config.table_options import TableOptions
@@ -103,6 +104,7 @@ def default_of(key: str) -> Any:
         "tables.<name>.init.": EmbeddingInit(),
         "tables.<name>.": TableOptions(),
         "data.": DataConfig(name="any", format=SourceFormat.table),
+        "hardware.": HardwareConfig(),
         "workload.": WorkloadConfig(name="any", table_rows=[1], bag_lengths=[1]),
         "": composed(),
     }

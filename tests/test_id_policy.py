@@ -13,7 +13,7 @@ from dlrm.commands.evaluate import evaluate
 from dlrm.commands.main import main
 from dlrm.commands.prepare import prepare
 from dlrm.config.errors import BadIdError, DataError
-from dlrm.data.loading.loader import BatchLoader
+from dlrm.data.loading.whole_batches import WholeBatches
 from dlrm.data.preparation.summary import PrepareSummary
 from dlrm.run import find_checkpoint, open_dataset
 from dlrm.scoring import score_split
@@ -121,13 +121,13 @@ def test_a_bad_id_of_a_prepared_row_is_traced_to_its_raw_row(dim: int):
 def test_a_bad_id_of_a_judged_split_is_traced_too(monkeypatch: pytest.MonkeyPatch):
     run = trained().run
     dataset, checkpoint = open_dataset(run), find_checkpoint(run, "last")
-    whole = BatchLoader.batches
+    whole = WholeBatches.of_split
 
-    def damaged(self, *place):
-        for batch in whole(self, *place):
+    def damaged(self, rows):
+        for batch in whole(self, rows):
             batch.sparse["pooled"].values()[0] = -1
             yield batch
 
-    monkeypatch.setattr(BatchLoader, "batches", damaged)
+    monkeypatch.setattr(WholeBatches, "of_split", damaged)
     with pytest.raises(DataError, match=r"got -1 .* prepared as row 0 of train in"):
         score_split(run, dataset, split="train", checkpoint=checkpoint)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dlrm.checkpoint import best_checkpoint, list_checkpoints
+from dlrm.checkpoints.rotation import best_checkpoint, list_checkpoints
 from dlrm.config.data import DataConfig, SourceFormat, TableSource
 from dlrm.config.errors import TrainingError
 from dlrm.config.features import DenseFeature, SparseFeature

@@ -8,11 +8,12 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dlrm.commands.submit import check_queue, run_jobs, take_queue
 from dlrm.config.compose import compose, preset_groups
 from dlrm.config.errors import ConfigError
 from dlrm.config.overrides import holds_path, parse_override, parse_setting
@@ -33,37 +34,66 @@ class Job:
 
 
 def sweep(overrides: Sequence[str], *, code: Sequence[Path] = ()) -> int:
-    """Train every combination, one after another, and print a table of them.
+    """Train every combination and print a table of them.
+
+    They run one after another on this machine, or as jobs of a batch system where
+    ``hydra/launcher`` names one.
 
     A job that fails is recorded and the next one starts. Returns 1 where any failed.
 
     Raises:
         ConfigError: The settings sweep over nothing, or are refused for every job.
     """
+    queue, overrides = take_queue(overrides)
     folder, rest = _sweep_folder(overrides)
-    jobs = expand_jobs(rest)
+    jobs = expand_jobs(rest, may_be_one=queue is not None)
     _check_jobs(jobs)
+    if queue is not None:
+        check_queue(queue)
     folder.mkdir(parents=True)
-    rows: list[dict[str, Any]] = []
+    rows: dict[int, dict[str, Any]] = {}
     try:
-        for number, job in enumerate(jobs, start=1):
-            print(f"sweep {number}/{len(jobs)}  {' '.join(job.swept)}", flush=True)
-            exit_code = _run_job(job, folder, code)
-            rows.append(summarize_job(job, folder / job.name, exit_code=exit_code))
+        ended = (
+            _run_jobs(jobs, folder, code)
+            if queue is None
+            else run_jobs(queue, _submitted(jobs, folder, code), folder)
+        )
+        for number, exit_code in ended:
+            job = jobs[number]
+            rows[number] = summarize_job(job, folder / job.name, exit_code=exit_code)
     finally:
-        _write_table(folder / TABLE_FILE, rows)
-        print(f"\n{_render(rows)}\n{folder / TABLE_FILE}")
-    return 1 if any(row["status"] != "done" for row in rows) else 0
+        table = [rows[number] for number in sorted(rows)]
+        _write_table(folder / TABLE_FILE, table)
+        print(f"\n{_render(table)}\n{folder / TABLE_FILE}")
+    return 1 if any(row["status"] != "done" for row in table) else 0
 
 
-def expand_jobs(overrides: Sequence[str]) -> list[Job]:
+def _run_jobs(
+    jobs: Sequence[Job], folder: Path, code: Sequence[Path]
+) -> Iterator[tuple[int, int]]:
+    """Run one job after another on this machine; yield their numbers and exit codes."""
+    for number, job in enumerate(jobs):
+        print(f"sweep {number + 1}/{len(jobs)}  {' '.join(job.swept)}", flush=True)
+        yield number, _run_job(job, folder, code)
+
+
+def _submitted(
+    jobs: Sequence[Job], folder: Path, code: Sequence[Path]
+) -> list[tuple[str, list[str]]]:
+    # A job that was pre-empted and is queued again goes on with its run.
+    return [(job.name, [*_arguments(job, folder, code), "resume=true"]) for job in jobs]
+
+
+def expand_jobs(overrides: Sequence[str], *, may_be_one: bool = False) -> list[Job]:
     """Return one job for each combination of swept values, the last varying fastest.
+
+    A single combination is refused, but where it ``may_be_one``.
 
     Raises:
         ConfigError: No setting has several values.
     """
     choices = [_values(text) for text in overrides]
-    if all(len(values) == 1 for values in choices):
+    if not may_be_one and all(len(values) == 1 for values in choices):
         raise ConfigError(
             "-m needs a setting with several values, but none has. Type, for example, "
             "dlrm train -m trainer.seed=1,2,3, or leave -m out."
@@ -155,10 +185,13 @@ def _values(text: str) -> list[str]:
     return [text]
 
 
-def _run_job(job: Job, folder: Path, code: Sequence[Path]) -> int:
+def _arguments(job: Job, folder: Path, code: Sequence[Path]) -> list[str]:
     files = [part for path in code for part in ("--code", str(path))]
-    place = [f"output={folder}", f"run_name={job.name}"]
-    command = [sys.executable, "-m", "dlrm", "train", *files, *job.overrides, *place]
+    return [*files, *job.overrides, f"output={folder}", f"run_name={job.name}"]
+
+
+def _run_job(job: Job, folder: Path, code: Sequence[Path]) -> int:
+    command = [sys.executable, "-m", "dlrm", "train", *_arguments(job, folder, code)]
     with subprocess.Popen(command) as process:
         try:
             return process.wait()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlrm.commands import launch
 from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.commands.code import check_code, import_code
 from dlrm.config.checks import require
-from dlrm.config.compose import compose, load_config, save_config
-from dlrm.config.errors import ConfigError
+from dlrm.config.compose import CONFIG_FILE, compose, load_config, save_config
+from dlrm.config.differences import RESUMABLE, differing_settings, is_resumable
+from dlrm.config.errors import ConfigError, UserError
 from dlrm.config.progress import report_line
 from dlrm.config.task import TaskName
 from dlrm.config.towers import TowersConfig
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from dlrm.config.root import Config
     from dlrm.data.storage.dataset import Dataset
+    from dlrm.distributed.job import Job
     from dlrm.run import Run
 
 HELP = CommandHelp(
@@ -39,6 +42,9 @@ HELP = CommandHelp(
     keys={
         "run": "a run directory to go on with",
         "-m": "a sweep: one run for each combination of comma-separated values",
+        "hydra/launcher": "with -m, submit the runs as jobs: submitit_slurm, "
+        "submitit_local",
+        "hydra.launcher.KEY": "nodes, tasks_per_node, ... of those jobs",
         "--code": "a Python file of your own that registers a model",
     },
     settings={
@@ -48,19 +54,18 @@ HELP = CommandHelp(
         "trainer.global_batch_size": "examples a step",
         "optimizer.sparse.lr": "learning rate of the embedding tables",
         "optimizer.dense.lr": "learning rate of everything else",
+        "launcher.processes": "processes of this machine, one a GPU",
         "init_from": "an earlier run to start from: its rows by key, its parameters",
     },
     examples=(
         "dlrm train",
         "dlrm train data=movielens_1m data.source=ml-1m trainer.seed=1",
         "dlrm train -m optimizer.dense.lr=0.001,0.01 trainer.seed=1,2",
+        "dlrm train launcher.processes=4",
         "dlrm train run=outputs/20260131-101500-synthetic-dlrm",
         "dlrm train data=clicks init_from=outputs/20260131-101500-clicks-dlrm",
     ),
 )
-
-_RESUMABLE = ("trainer.num_epochs", "trainer.max_steps", "trainer.num_threads")
-"""Settings that may change between a run's first start and a later one."""
 
 _JUDGED = ("test", "valid")
 """Splits that a finished run is evaluated on: the first that has rows."""
@@ -70,23 +75,39 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = parse(argv, ("run",), sweeps=True)
     if arguments.multirun:
-        _check_one_process()
+        _check_no_ranks()
         from dlrm.commands.sweep import sweep
 
         return sweep(arguments.overrides, code=arguments.code)
 
+    run = arguments.values.get("run")
+    config = _config_of(run, arguments.overrides)
+    if config is not None and launch.needed(config.launcher):
+        return launch.run(
+            ["train", *argv], launcher=config.launcher, trainer=config.trainer
+        )
+
     from dlrm.interrupts import RunInterruptedError
 
-    run = arguments.values.get("run")
     try:
         if run is None:
             train(*arguments.overrides, code=arguments.code)
         else:
             resume(run, *arguments.overrides, code=arguments.code)
     except RunInterruptedError as stop:
-        print(f"Stopped by {stop}.", file=sys.stderr)
+        if ProcessContext.from_environment().rank == 0:
+            print(f"Stopped by {stop}.", file=sys.stderr)
         return 130
     return 0
+
+
+def _config_of(run: str | None, overrides: Sequence[str]) -> Config | None:
+    """Return the settings that say how many processes; None where there is no run."""
+    if run is None:
+        return compose(overrides)
+    file = Path(run) / CONFIG_FILE
+    allowed = [text for text in overrides if is_resumable(text.partition("=")[0])]
+    return load_config(file, allowed) if file.is_file() else None
 
 
 def train(
@@ -105,8 +126,8 @@ def train(
         UserError: A setting, the data or the installation does not fit; see its
         message.
     """
-    _check_one_process()
     config = compose(list(overrides))
+    launch.check_launched(config.launcher)
     files = [Path(file) for file in code]
     import_code(files)
 
@@ -115,24 +136,73 @@ def train(
     open_source(config.data, frame)  # Missing files are named before torch is loaded.
     _check_before_preparing(config)
 
+    from dlrm.distributed.device import choose_device
+    from dlrm.distributed.job import joined
+
+    device = choose_device(config.trainer.device)
+    with joined(device, watch=config.watch) as job:
+        return _train(config, job, frame=frame, files=files, report=report)
+
+
+def _train(
+    config: Config,
+    job: Job,
+    *,
+    frame: pd.DataFrame | dict[str, pd.DataFrame] | None,
+    files: list[Path],
+    report: Callable[[str], None],
+) -> Run:
     from dlrm.data.preparation.prepare import prepare_dataset
     from dlrm.data.storage.dataset import Dataset
-    from dlrm.run import create_run
+    from dlrm.distributed.watch import Phase
+    from dlrm.earlier_run import earlier_run
+    from dlrm.run import create_run, open_dataset
 
-    folder = prepare_dataset(config.data, frame=frame)
-    dataset = Dataset.open(folder)
-    run = create_run(config, dataset=folder, code=files)
-    _fit_and_judge(run, dataset, report, is_new=True)
+    _check_one_config(config, job)
+    earlier = job.by_writer(lambda: earlier_run(config))
+    if earlier is not None:
+        dataset = _opened(job, lambda: open_dataset(earlier))
+        _fit_and_judge(earlier, dataset, report, job)
+        return earlier
+    job.watch.enter(Phase.prepare, "preparing the data")
+    folder = job.by_writer(lambda: prepare_dataset(config.data, frame=frame))
+    dataset = _opened(job, lambda: Dataset.open(folder, verify=job.is_writer))
+    run = job.by_writer(lambda: create_run(config, dataset=folder, code=files, job=job))
+    _fit_and_judge(run, dataset, report, job, is_new=True)
     return run
 
 
-def _check_one_process() -> None:
+def _opened(job: Job, opening: Callable[[], Dataset]) -> Dataset:
+    """Open a dataset on every process, or stop them all."""
+    dataset, error = None, None
+    try:
+        dataset = opening()
+    except UserError as caught:
+        error = caught
+    job.agree(error)
+    assert dataset is not None
+    return dataset
+
+
+def _check_one_config(config: Config, job: Job) -> None:
+    """Refuse a job whose processes were given different settings."""
+    for rank, other in enumerate(job.all_gather(config)):
+        differing = differing_settings(config, other)
+        if differing:
+            raise ConfigError(
+                f"All processes of a job must have one configuration, but ranks "
+                f"{job.rank} and {rank} differ in {differing[0]}. Give every process "
+                f"the same command and the same conf/."
+            )
+
+
+def _check_no_ranks() -> None:
     size = ProcessContext.from_environment().world_size
     if size > 1:
         raise ConfigError(
-            f"dlrm train is one process in this version, but WORLD_SIZE is {size}: "
-            f"each process would train a model of its own. Start it without torchrun, "
-            f"or unset WORLD_SIZE."
+            f"A sweep starts its runs itself, but WORLD_SIZE is {size}: each process "
+            f"would start all of them. Start -m without torchrun; with "
+            f"launcher.processes=N each run has N processes."
         )
 
 
@@ -140,6 +210,7 @@ def _check_before_preparing(config: Config) -> None:
     """Refuse what need not wait for the data, which may take hours to prepare."""
     # The other sections have been checked by now, so that a mistake there cost no
     # import of torch.
+    from dlrm.distributed.restart import is_restart
     from dlrm.metric_log import check_loggers
     from dlrm.models import check_task, model_config
     from dlrm.optim.dense import check_dense_optimizer
@@ -161,7 +232,8 @@ def _check_before_preparing(config: Config) -> None:
         )
     check_dense_optimizer(config.optimizer.dense)
     check_loggers(config.logger)
-    new_folder(config)
+    if not config.resume and not is_restart():
+        new_folder(config)
     check_start(config)
 
 
@@ -176,53 +248,73 @@ def resume(
     Raises:
         UserError: The run or its data does not fit; see the message.
     """
-    _check_one_process()
     folder = Path(run)
     for text in overrides:
-        if text.partition("=")[0] not in _RESUMABLE:
+        if not is_resumable(text.partition("=")[0]):
             raise ConfigError(
                 f"A run that exists keeps its settings, but {text} was given with "
-                f"run={run}. Only {', '.join(_RESUMABLE)} may change; start another "
+                f"run={run}. Only {', '.join(RESUMABLE)} may change; start another "
                 f"run for the rest."
             )
     import_code([Path(file) for file in code])
     check_code(folder, given=bool(code))
 
-    from dlrm.run import CONFIG_FILE, open_dataset, open_run
+    from dlrm.distributed.device import choose_device
+    from dlrm.distributed.job import joined
+    from dlrm.run import open_dataset, open_run
 
     opened = open_run(folder)
     if overrides:
         config = load_config(folder / CONFIG_FILE, overrides)
-        save_config(config, folder / CONFIG_FILE)
         opened = dataclasses.replace(opened, config=config)
-    _fit_and_judge(opened, open_dataset(opened), report, is_new=False)
+    launch.check_launched(opened.config.launcher)
+    device = choose_device(opened.config.trainer.device)
+    with joined(device, watch=opened.config.watch) as job:
+        if overrides and job.is_writer:
+            save_config(opened.config, folder / CONFIG_FILE)
+        dataset = _opened(job, lambda: open_dataset(opened))
+        _fit_and_judge(opened, dataset, report, job)
     return opened
 
 
 def _fit_and_judge(
-    run: Run, dataset: Dataset, report: Callable[[str], None], *, is_new: bool
+    run: Run,
+    dataset: Dataset,
+    report: Callable[[str], None],
+    job: Job,
+    *,
+    is_new: bool = False,
 ) -> None:
     from dlrm.commands.evaluate import evaluate_split
+    from dlrm.distributed.watch import Phase
     from dlrm.interrupts import RunInterruptedError
     from dlrm.run import locked, removed_unless_built
     from dlrm.scoring import judge_of
     from dlrm.trainer import Trainer
 
-    with locked(run):
-        with removed_unless_built(run) if is_new else nullcontext():
-            trainer = Trainer(run, dataset, report=report)
+    job.watch.enter(Phase.start, "building the model")
+    with ExitStack() as stack:
+        job.by_writer(lambda: stack.enter_context(locked(run)))
+        cleaned = is_new and job.is_writer
+        with removed_unless_built(run) if cleaned else nullcontext():
+            trainer = Trainer(run, dataset, report=report, job=job)
             if is_new:
                 trainer.begin()
-        report(trainer.describe())
+        trainer.report(trainer.describe())
         try:
             trainer.fit()
         except RunInterruptedError:
-            report(f"Go on with: dlrm train run={run.folder}")
+            trainer.report(f"Go on with: dlrm train run={run.folder}")
             raise
+        report = trainer.report
         del trainer  # Frees the optimizer state before the evaluation.
+        job.watch.enter(Phase.evaluate, "the evaluation at the end")
         for split in [s for s in _JUDGED if dataset.schema.num_rows(s)][:1]:
-            metrics = evaluate_split(run, dataset, split=split)
+            metrics = evaluate_split(run, dataset, split=split, job=job)
+            if not job.is_writer:
+                continue
             shown = judge_of(run).describe(metrics)
             report(f"\nBest checkpoint on the {split} split:\n{shown}")
             report(f"\nreport  {run.evaluation(split) / 'report.html'}")
         report(f"run     {run.folder}")
+        job.watch.enter(Phase.end)

@@ -13,7 +13,16 @@ READERS = {
     PACKAGE / "config" / "environment.py",
     PACKAGE / "distributed" / "context.py",
 }
-VARIABLES = ("DLRM_FULL_ERROR", "DLRM_REAL_DATA", "NO_COLOR")
+VARIABLES = (
+    "DLRM_FULL_ERROR",
+    "DLRM_REAL_DATA",
+    "NO_COLOR",
+    "DLRM_LAUNCHED",
+    "TORCHELASTIC_ERROR_FILE",
+    "TORCHELASTIC_RESTART_COUNT",
+    "TORCHELASTIC_RUN_ID",
+    "TORCHELASTIC_USE_AGENT_STORE",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +36,12 @@ def test_nothing_is_set_by_default():
 
 
 def test_variables_are_typed(monkeypatch: pytest.MonkeyPatch):
-    for name, value in zip(VARIABLES, ("1", "/data", "1"), strict=True):
+    values = ("1", "/data", "1", "1", "/tmp/error.json", "2", "job", "True")
+    for name, value in zip(VARIABLES, values, strict=True):
         monkeypatch.setenv(name, value)
-    assert read_environment() == Environment(True, Path("/data"), True)
+    assert read_environment() == Environment(
+        True, Path("/data"), True, True, Path("/tmp/error.json"), "2", "job", True
+    )
 
 
 @pytest.mark.parametrize("value", ["0", "false", "No", ""])
