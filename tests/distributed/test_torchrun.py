@@ -140,7 +140,7 @@ def test_a_rank_that_stands_still_is_named_by_the_other_and_the_run_ends_the_sam
 ):
     overrides = tiny_overrides(tmp_path, "run_name=run", *LONG, prepared=prepared)
     run = tmp_path / "outputs/run"
-    with torchrun(*overrides) as job:
+    with torchrun(*overrides, "watch.give_up=60") as job:
         wait_for_step(run, 12)
         stopped = rank_process(job, 1)
         stopped.send_signal(signal.SIGSTOP)
@@ -149,7 +149,7 @@ def test_a_rank_that_stands_still_is_named_by_the_other_and_the_run_ends_the_sam
         assert job.stdout is not None
         for line in job.stdout:
             said.append(line)
-            if "Rank 1 has not moved" in line:
+            if "Rank 1 has given no sign of life" in line:
                 break
         seconds = time.monotonic() - since
         stopped.send_signal(signal.SIGCONT)
@@ -158,7 +158,6 @@ def test_a_rank_that_stands_still_is_named_by_the_other_and_the_run_ends_the_sam
     assert seconds < 20, text
     line = said[-1]
     assert line.startswith("[rank 0]"), line
-    assert "step" in line, line
+    assert "last seen in" in line, line
     assert ".py:" in line, line
-    assert "moves again" in text, text
     assert last_checkpoint(run) == last_checkpoint(undisturbed)
