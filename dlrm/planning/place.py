@@ -20,7 +20,7 @@ from dlrm.embeddings.local import to_local
 from dlrm.embeddings.sharded.placement import OF_NODES
 from dlrm.embeddings.sharded.replica_groups import group_size
 from dlrm.embeddings.sharded.swap import to_sharded
-from dlrm.planning.plan import make_plan
+from dlrm.planning.plan import plan_model
 
 _WHOLE_BAGS = (Strategy.table_wise, Strategy.column_wise, Strategy.data_parallel)
 """A bag's sum is then one process's, to the bit: no sums of sums."""
@@ -69,7 +69,7 @@ def place_tables_of(
         return None
 
     def planned(among: Collection[Strategy] | None = None) -> Plan:
-        return make_plan(
+        return plan_model(
             model,
             sharding=sharding,
             hardware=hardware,
@@ -82,7 +82,7 @@ def place_tables_of(
             schema=schema,
             dense_optimizer=dense_optimizer,
             among=among,
-        )
+        ).plan
 
     def planned_for_scoring() -> Plan:
         with suppress(ConfigError):

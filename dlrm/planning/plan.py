@@ -47,38 +47,6 @@ class Planned:
     capacity: Capacity
 
 
-def make_plan(
-    model: nn.Module,
-    *,
-    sharding: ShardingConfig,
-    hardware: HardwareConfig | None,
-    optimizer: SparseOptimizer,
-    world_size: int,
-    ranks_per_node: int,
-    device_type: str,
-    global_batch_size: int,
-    average_lengths: Mapping[str, float] | None = None,
-    schema: FeatureSchema | None = None,
-    dense_optimizer: DenseOptimizer | None = None,
-    among: Collection[Strategy] | None = None,
-) -> Plan:
-    """Return where the tables of ``model`` lie: see ``plan_model``."""
-    return plan_model(
-        model,
-        sharding=sharding,
-        hardware=hardware,
-        optimizer=optimizer,
-        world_size=world_size,
-        ranks_per_node=ranks_per_node,
-        device_type=device_type,
-        global_batch_size=global_batch_size,
-        average_lengths=average_lengths,
-        schema=schema,
-        dense_optimizer=dense_optimizer,
-        among=among,
-    ).plan
-
-
 def plan_model(
     model: nn.Module,
     *,
