@@ -91,7 +91,8 @@ def main(argv: list[str]) -> int:
 
     try:
         if run is None:
-            train(*arguments.overrides, code=arguments.code)
+            assert config is not None
+            _begin(config, frame=None, files=arguments.code, report=report_line)
         else:
             resume(run, *arguments.overrides, code=arguments.code)
     except RunInterruptedError as stop:
@@ -126,9 +127,19 @@ def train(
         UserError: A setting, the data or the installation does not fit; see its
         message.
     """
-    config = compose(list(overrides))
-    launch.check_launched(config.launcher)
     files = [Path(file) for file in code]
+    return _begin(compose(list(overrides)), frame=frame, files=files, report=report)
+
+
+def _begin(
+    config: Config,
+    *,
+    frame: pd.DataFrame | dict[str, pd.DataFrame] | None,
+    files: list[Path],
+    report: Callable[[str], None],
+) -> Run:
+    """Meet the job's other processes, once all is checked that needs none of them."""
+    launch.check_launched(config.launcher)
     import_code(files)
 
     from dlrm.data.sources import open_source
