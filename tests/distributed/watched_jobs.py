@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable
 
 import torch
@@ -27,12 +29,13 @@ def _watched(
     group: dist.ProcessGroup,
     config: WatchConfig,
     body: Callable[[Watch, Job], None],
+    hear: Callable[[str], None] | None = None,
 ) -> tuple[str, str]:
-    """Return what the watchman wrote, and the error that ended ``body``."""
+    """Return what the watchman wrote, but to ``hear``, and the error of ``body``."""
     context = ProcessContext(rank=group.rank(), world_size=group.size())
     written: list[str] = []
     job = job_over(group, context)
-    watchman = Watchman(context, config, write=written.append)
+    watchman = Watchman(context, config, write=hear or written.append)
     watchman.start()
     error = ""
     try:
@@ -45,18 +48,30 @@ def _watched(
 
 
 def sleep_in_data(group: dist.ProcessGroup) -> tuple[str, str]:
-    """One rank sleeps over a batch; the others wait for it in their step."""
+    """One rank sleeps over a batch until the other has named it; then both go on."""
+    told = job_over(group).broadcast(f"told/{uuid.uuid4()}")
+    store = default_store().clone()
+    written: list[str] = []
+    deadline = time.monotonic() + 40.0
+
+    def hear(line: str) -> None:
+        written.append(line)
+        store.set(told, "yes")
 
     def body(watch: Watch, job: Job) -> None:
-        for step in range(9):
+        for step in itertools.count():
             watch.enter(Phase.data, f"batch {step}")
             if job.rank == CULPRIT and step == 1:
-                time.sleep(2.2)
+                while time.monotonic() < deadline and not store.check([told]):
+                    time.sleep(0.1)
             watch.enter(Phase.step, f"step {step}")
-            job.all_sum(torch.ones(1))
-            time.sleep(0.25)
+            over = time.monotonic() > deadline or "moves again" in "".join(written)
+            if job.all_sum(torch.tensor([float(over)])).item():
+                return
+            time.sleep(0.1)
 
-    return _watched(group, WatchConfig(step=1.0, data=1.0), body)
+    _, error = _watched(group, WatchConfig(step=1.0, data=1.0), body, hear)
+    return "".join(written), error
 
 
 def evaluate_for_long(group: dist.ProcessGroup) -> tuple[str, str]:
