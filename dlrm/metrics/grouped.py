@@ -1,13 +1,17 @@
-"""Does the model rank well for each user? AUC within groups."""
+"""Does the model rank well for each user? AUC within groups.
+
+Shape suffixes: T = ties (rows of one group and score), G = groups.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from dlrm.metrics.rows import Rows, check_rows
-from dlrm.metrics.score_table import tie_starts
+from dlrm.metrics.group_table import GroupTable, tabulate_codes, tabulate_groups
+from dlrm.metrics.rows import Rows
 from dlrm.metrics.undefined import UndefinedMetricError
 
 
@@ -30,14 +34,18 @@ def gauc(
     scores: np.ndarray,
     groups: np.ndarray,
     weights: np.ndarray | None = None,
+    *,
+    by: Literal["impressions", "clicks"] = "impressions",
 ) -> GroupedAuc:
     """Return the mean over groups of the AUC within each, weighted by impressions.
 
     A ranking is shown to one user at a time, so pairs of rows of different users say
     nothing about it, and a model that only learned who clicks a lot has an AUC above,
-    but a grouped AUC of one half. Groups weigh what their rows weigh (Zhou et al. 2018,
-    section 6.2). A group of one class has no AUC and is left out, and counted: where
-    most are, the value speaks for the busiest users alone.
+    but a grouped AUC of one half. Groups weigh what their rows weigh, or ``by`` clicks
+    what their clicks weigh: both are in Zhou et al. 2018, section 6.2. Clicks give the
+    users who click often more say, and those who see much but want little less. A group
+    of one class has no AUC and is left out, and counted: where most are, the value
+    speaks for the busiest users alone.
 
     ``groups`` holds any sortable ids [R]; rows masked in a ``numpy.ma`` array have
     none.
@@ -46,83 +54,64 @@ def gauc(
         ValueError: Lengths differ, or as ``auc``.
         UndefinedMetricError: No rows, or a NaN score.
     """
-    groups = np.ma.asarray(groups)
-    if groups.shape != (len(labels),):
-        raise ValueError(
-            f"groups must be one id a row, shape ({len(labels)},) as the labels, but "
-            f"their shape is {groups.shape}."
-        )
-    present = ~np.ma.getmaskarray(groups)
-    if weights is not None:
-        present &= np.asarray(weights) > 0
-    rows = check_rows(labels, scores, weights)
-    chosen = present if weights is None else present[np.asarray(weights) > 0]
-    codes = _codes(np.ma.getdata(groups)[present])
-    inside = Rows(
-        rows.labels[chosen],
-        rows.scores[chosen],
-        None if rows.weights is None else rows.weights[chosen],
-    )
-    return _gauc(inside, codes, num_rows=len(rows.labels))
+    return gauc_of_table(tabulate_groups(labels, scores, groups, weights), by=by)
 
 
-def _codes(groups: np.ndarray) -> np.ndarray:
-    """Number the groups from 0; ids that are such numbers already stay, with gaps."""
-    if groups.dtype.kind in "iu" and len(groups):
-        low, high = int(groups.min()), int(groups.max())
-        if low >= 0 and high < 4 * len(groups):
-            return groups.astype(np.int64)
-    return np.unique(groups, return_inverse=True)[1]
-
-
-def _order(codes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the order by group, then score."""
-    if scores.dtype != np.float32 or codes.max() >= 2**32:
-        return np.lexsort((scores, codes))
-    # One sort of 64-bit numbers instead of two sorts: the group above, and below it the
-    # bits of the score, flipped so that they rise with its value (-0.0 becomes 0.0).
-    bits = (scores + np.float32(0)).view(np.uint32)
-    flip = np.where(scores < 0, np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
-    keys = codes.astype(np.uint64)
-    keys <<= np.uint64(32)
-    keys |= bits ^ flip
-    return np.argsort(keys)
-
-
-def _gauc(rows: Rows, codes: np.ndarray, *, num_rows: int) -> GroupedAuc:
-    if len(codes) == 0:
-        return GroupedAuc(None, 0, 0, num_rows)
-    order = _order(codes, rows.scores)
-    codes, scores = codes[order], rows.scores[order]
-    weights = np.ones(len(order)) if rows.weights is None else rows.weights[order]
-    clicks = np.where(rows.labels[order], weights, 0.0)
-
-    edges = (codes[1:] != codes[:-1]) | (scores[1:] != scores[:-1])
-    ties = np.concatenate([[0], np.flatnonzero(edges) + 1])
-    positives = np.add.reduceat(clicks, ties)
-    negatives = np.add.reduceat(weights - clicks, ties)
-    firsts = tie_starts(codes[ties])
-    sizes = np.diff(np.append(firsts, len(ties)))
-
-    before = np.cumsum(negatives) - negatives
-    before -= np.repeat(before[firsts], sizes)
-    wins = np.add.reduceat(positives * (before + 0.5 * negatives), firsts)
-    group_positives = np.add.reduceat(positives, firsts)
-    group_negatives = np.add.reduceat(negatives, firsts)
-    used = (group_positives > 0) & (group_negatives > 0)
-
-    starts = ties[firsts]
-    lengths = np.diff(np.append(starts, len(codes)))
-    num_used = int(used.sum())
+def gauc_of_table(
+    table: GroupTable, *, by: Literal["impressions", "clicks"] = "impressions"
+) -> GroupedAuc:
+    """Return the grouped AUC of tabulated rows; see ``gauc``."""
+    if table.num_groups == 0:
+        return GroupedAuc(None, 0, 0, table.num_rows)
+    found = aucs_of_table(table)
+    used_G = found.used
     value = None
-    if num_used:
-        aucs = wins[used] / (group_positives[used] * group_negatives[used])
-        value = float(
-            np.average(aucs, weights=(group_positives + group_negatives)[used])
-        )
+    if used_G.any():
+        weights_G = found.clicks if by == "clicks" else found.weights
+        value = float(np.average(found.aucs[used_G], weights=weights_G[used_G]))
+    num_used = int(used_G.sum())
+    num_rows_used = int(table.of_groups(table.sizes)[used_G].sum())
     return GroupedAuc(
-        value, num_used, len(firsts) - num_used, num_rows - int(lengths[used].sum())
+        value, num_used, table.num_groups - num_used, table.num_rows - num_rows_used
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAucs:
+    """Each group's own AUC, in the groups' order; arrays [G]."""
+
+    aucs: np.ndarray
+    """float64; NaN where the group has one class."""
+    used: np.ndarray
+    """Whether the group has both classes, bool."""
+    weights: np.ndarray
+    """Weight of the group's rows, float64."""
+    clicks: np.ndarray
+    """Weight of its clicks, float64."""
+
+
+def auc_by_group(rows: Rows, codes: np.ndarray) -> GroupAucs:
+    """Return the AUC of each group of rows; ``codes`` are whole numbers from 0, [R]."""
+    return aucs_of_table(tabulate_codes(rows, codes, num_rows=len(codes)))
+
+
+def aucs_of_table(table: GroupTable) -> GroupAucs:
+    """Return the AUC of each group of tabulated rows."""
+    positives_T, negatives_T = table.positives, table.negatives
+    wins_G = table.of_groups(
+        positives_T * (table.before(negatives_T) + 0.5 * negatives_T)
+    )
+    positives_G = table.of_groups(positives_T)
+    negatives_G = table.of_groups(negatives_T)
+    used_G = both_classes(table)
+    pairs_G = np.where(used_G, positives_G * negatives_G, np.nan)
+    return GroupAucs(wins_G / pairs_G, used_G, positives_G + negatives_G, positives_G)
+
+
+def both_classes(table: GroupTable) -> np.ndarray:
+    """Return which groups have clicks and other rows, bool [G]."""
+    clicks_G = table.of_groups(table.num_clicks)
+    return (clicks_G > 0) & (clicks_G < table.of_groups(table.sizes))
 
 
 def require_value(result: GroupedAuc) -> float:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from dlrm.metrics.link import probabilities_from_logits
-from dlrm.metrics.rows import Rows, check_rows, weighted_mean
-from dlrm.metrics.undefined import UndefinedMetricError
-
-PROBABILITY_FLOOR = 2.0**-52
-"""Bare probabilities are clipped to [2^-52, 1 - 2^-52]: 1 - 2^-52 is a float64, and the
-largest loss a row can then have, 36 nats, is finite but far beyond any honest one."""
+from dlrm.metrics.link import clip_probabilities, logits_from_probabilities
+from dlrm.metrics.rows import Rows, check_rows
+from dlrm.metrics.sums import sum_rows
 
 
 def log_loss(
@@ -29,7 +24,7 @@ def log_loss(
         UndefinedMetricError: No rows, a NaN logit, or an infinite one on the wrong
             side.
     """
-    return _log_loss_of_rows(check_rows(labels, logits, weights))
+    return sum_rows(check_rows(labels, logits, weights)).log_loss()
 
 
 def normalized_entropy(
@@ -47,11 +42,21 @@ def normalized_entropy(
         UndefinedMetricError: As ``log_loss``, and for one class, where the entropy is
             0.
     """
-    rows = check_rows(labels, logits, weights)
-    rows.require_both_classes()
-    rate = rows.positive_weight / rows.total_weight
-    entropy = -rate * math.log(rate) - (1 - rate) * math.log1p(-rate)
-    return _log_loss_of_rows(rows) / entropy
+    return sum_rows(check_rows(labels, logits, weights)).normalized_entropy()
+
+
+def relative_information_gain(
+    labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+    """Return 1 - normalized entropy: the share of the entropy that the model explains.
+
+    0 is no better than knowing the click rate, 1 is perfect, and below 0 the model is
+    worse than the rate (RIG in He et al. 2014, section 3).
+
+    Raises:
+        UndefinedMetricError: As ``normalized_entropy``.
+    """
+    return 1.0 - normalized_entropy(labels, logits, weights)
 
 
 def brier(
@@ -66,8 +71,7 @@ def brier(
     Raises:
         UndefinedMetricError: No rows, or a NaN logit.
     """
-    rows = check_rows(labels, logits, weights)
-    return weighted_mean(rows, lambda y, z: (probabilities_from_logits(z) - y) ** 2)
+    return sum_rows(check_rows(labels, logits, weights)).brier()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +95,7 @@ def log_loss_from_probabilities(
         UndefinedMetricError: No rows, or a NaN probability.
     """
     rows = check_rows(labels, probabilities, weights)
-    wide = rows.scores.astype(np.float64)
-    if wide.min() < 0 or wide.max() > 1:
-        raise ValueError(
-            f"Probabilities must be in [0, 1], but they span {wide.min()} to "
-            f"{wide.max()}."
-        )
-    clipped = np.clip(wide, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    loss = weighted_mean(
-        Rows(rows.labels, clipped, rows.weights),
-        lambda y, p: np.where(y > 0, -np.log(p), -np.log1p(-p)),
-    )
-    return ProbabilityLogLoss(loss, int(np.count_nonzero(clipped != wide)))
-
-
-def _log_loss_of_rows(rows: Rows) -> float:
-    loss = weighted_mean(rows, _softplus_of_wrong_way)
-    if not math.isfinite(loss):
-        raise UndefinedMetricError("an infinite logit on the wrong side")
-    return loss
-
-
-def _softplus_of_wrong_way(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    wrong_way = np.where(labels > 0, -logits, logits)
-    return np.maximum(wrong_way, 0.0) + np.log1p(np.exp(-np.abs(wrong_way)))
+    clipped = clip_probabilities(rows.scores)
+    logits = logits_from_probabilities(clipped.probabilities)
+    loss = sum_rows(Rows(rows.labels, logits, rows.weights)).log_loss()
+    return ProbabilityLogLoss(loss, clipped.num_clipped)

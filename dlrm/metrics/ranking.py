@@ -10,6 +10,7 @@ from dlrm.metrics.packed import packed_auc, sort_packed
 from dlrm.metrics.rows import check_rows
 from dlrm.metrics.score_table import ScoreTable, tabulate_scores
 from dlrm.metrics.undefined import UndefinedMetricError
+from dlrm.metrics.weighted import sort_weighted, weighted_auc
 
 
 def auc(
@@ -28,9 +29,9 @@ def auc(
     """
     rows = check_rows(labels, scores, weights)
     rows.require_both_classes()
-    if rows.weights is None and rows.scores.dtype == np.float32:
+    if rows.weights is None:
         return packed_auc(sort_packed(rows.labels, rows.scores))
-    return auc_of_table(tabulate_scores(rows))
+    return weighted_auc(sort_weighted(rows.labels, rows.scores, rows.weights))
 
 
 def auc_of_table(table: ScoreTable) -> float:

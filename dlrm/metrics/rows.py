@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from dlrm.metrics.undefined import UndefinedMetricError
-
-# A block of a few float64 temporaries stays in the second-level cache.
-_ROWS_PER_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +88,6 @@ def as_clicks(labels: np.ndarray) -> np.ndarray:
             f"({len(unknown)} such rows)."
         )
     return clicks
-
-
-def weighted_mean(
-    rows: Rows, value: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> float:
-    """Return the weighted mean of ``value(labels, scores)``, computed in float64."""
-    sums = []
-    for start in range(0, len(rows.labels), _ROWS_PER_BLOCK):
-        block = slice(start, start + _ROWS_PER_BLOCK)
-        labels = rows.labels[block].astype(np.float64)
-        values = value(labels, rows.scores[block].astype(np.float64))
-        if rows.weights is not None:
-            values = values * rows.weights[block]
-        sums.append(float(values.sum()))
-    return math.fsum(sums) / rows.total_weight
 
 
 def _as_floats(scores: np.ndarray) -> np.ndarray:

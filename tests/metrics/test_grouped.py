@@ -37,7 +37,7 @@ def test_grouped_auc_is_the_impression_weighted_mean_of_groups_aucs(
     counted = weights if weighted else np.ones(len(labels))
     if not counted.any():
         return
-    values, sizes, num_left_out, num_rows_left_out = [], [], 0, 0
+    values, sizes, clicks, num_left_out, num_rows_left_out = [], [], [], 0, 0
     for group in np.unique(groups[counted > 0]):
         chosen = (groups == group) & (counted > 0)
         if labels[chosen].min() == labels[chosen].max():
@@ -48,6 +48,7 @@ def test_grouped_auc_is_the_impression_weighted_mean_of_groups_aucs(
             roc_auc_score(labels[chosen], scores[chosen], sample_weight=counted[chosen])
         )
         sizes.append(counted[chosen].sum())
+        clicks.append((counted * labels)[chosen].sum())
     found = gauc(labels, scores, groups, weights if weighted else None)
     assert found.num_groups == len(values)
     assert found.num_groups_left_out == num_left_out
@@ -55,6 +56,12 @@ def test_grouped_auc_is_the_impression_weighted_mean_of_groups_aucs(
     if values:
         expected = np.average(values, weights=sizes)
         assert found.value == pytest.approx(expected, abs=1e-12)
+        by_clicks = gauc(
+            labels, scores, groups, weights if weighted else None, by="clicks"
+        )
+        expected = np.average(values, weights=clicks)
+        assert by_clicks.value == pytest.approx(expected, abs=1e-12)
+        assert by_clicks.num_groups_left_out == num_left_out
     else:
         assert found.value is None
 

@@ -12,8 +12,13 @@ from dlrm.metrics.likelihood import (
     log_loss,
     log_loss_from_probabilities,
     normalized_entropy,
+    relative_information_gain,
 )
-from dlrm.metrics.link import probabilities_from_logits
+from dlrm.metrics.link import (
+    clip_probabilities,
+    logits_from_probabilities,
+    probabilities_from_logits,
+)
 from dlrm.metrics.undefined import UndefinedMetricError
 
 
@@ -114,6 +119,21 @@ def test_normalized_entropy_divides_by_the_evaluated_rows_own_entropy():
         normalized_entropy(np.ones(3), np.zeros(3))
 
 
+def test_information_gain_is_the_share_of_the_entropy_explained():
+    labels, weights = np.array([1, 0, 0, 1]), np.array([2.0, 1.0, 4.0, 1.0])
+    logits = np.array([2.0, -1.0, -0.5, 0.3])
+    rate = 3.0 / 8.0
+    entropy = -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+    gained = entropy - log_loss(labels, logits, weights)
+    found = relative_information_gain(labels, logits, weights)
+    assert found == pytest.approx(gained / entropy, abs=1e-14)
+    constant = np.full(4, math.log(rate / (1 - rate)))
+    gain_of_rate = relative_information_gain(labels, constant, weights)
+    assert gain_of_rate == pytest.approx(0, abs=1e-15)
+    with pytest.raises(UndefinedMetricError, match="one class"):
+        relative_information_gain(np.ones(3), np.zeros(3))
+
+
 def test_one_class_has_a_log_loss_and_a_brier_score():
     assert log_loss(np.ones(3), np.zeros(3)) == pytest.approx(math.log(2), rel=1e-15)
     assert brier(np.zeros(3), np.zeros(3)) == 0.25
@@ -132,3 +152,26 @@ def test_the_link_neither_overflows_nor_loses_small_probabilities():
         found = probabilities_from_logits(np.array([-np.inf, -700, 0, 40, np.inf]))
     expected = [0.0, math.exp(-700), 0.5, 1.0, 1.0]
     np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_logits_of_probabilities_keep_their_order_and_lead_back(probabilities):
+    wide = np.sort(np.array(probabilities))
+    logits = logits_from_probabilities(wide)
+    assert (logits[1:] >= logits[:-1]).all()
+    back = probabilities_from_logits(logits)
+    np.testing.assert_allclose(back, wide, rtol=1e-12, atol=1e-16)
+
+
+def test_zero_and_one_are_infinite_logits_and_distinct_float32_stay_apart():
+    found = logits_from_probabilities(np.array([0, 0.5, 1], dtype=np.float32))
+    assert found.tolist() == [-np.inf, 0.0, np.inf]
+    near = np.float32(0.5) + np.arange(4, dtype=np.float32) * np.float32(2.0**-24)
+    assert (np.diff(logits_from_probabilities(np.unique(near))) > 0).all()
+
+
+def test_clipping_leaves_nan_and_does_not_count_it():
+    found = clip_probabilities(np.array([np.nan, 0.0, 1e-17, 0.25, 1.0]))
+    assert found.num_clipped == 3
+    expected = [np.nan, 2.0**-52, 2.0**-52, 0.25, 1 - 2.0**-52]
+    np.testing.assert_array_equal(found.probabilities, expected)

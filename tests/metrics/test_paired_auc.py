@@ -78,6 +78,72 @@ def test_the_interval_covers_the_true_difference_nineteen_times_in_twenty():
     assert abs(inside / 400 - 0.95) < 3.5 * (0.95 * 0.05 / 400) ** 0.5
 
 
+def obuchowski(gain: np.ndarray, of_clicks: np.ndarray, of_others: np.ndarray) -> float:
+    """Return the variance of Obuchowski 1997, equation 4, in its own letters.
+
+    ``gain`` [clicks, others] is the candidate's pair value less the baseline's.
+    """
+    theta, (big_m, big_n) = gain.mean(), gain.shape
+    groups = sorted({*of_clicks.tolist(), *of_others.tolist()})
+    tens, ones = [], []
+    for group in groups:
+        clicks = gain.mean(axis=1)[of_clicks == group]
+        others = gain.mean(axis=0)[of_others == group]
+        tens.append((clicks.sum() - len(clicks) * theta, len(clicks)))
+        ones.append((others.sum() - len(others) * theta, len(others)))
+    i_10, i_01 = (sum(size > 0 for _, size in part) for part in (tens, ones))
+    s_10 = i_10 / ((i_10 - 1) * big_m) * sum(value**2 for value, _ in tens)
+    s_01 = i_01 / ((i_01 - 1) * big_n) * sum(value**2 for value, _ in ones)
+    i = len(groups)
+    s_11 = i / (i - 1) * sum(a * b for (a, _), (b, _) in zip(tens, ones, strict=True))
+    return s_10 / big_m + s_01 / big_n + 2 * s_11 / (big_m * big_n)
+
+
+def test_the_error_of_grouped_rows_is_obuchowskis():
+    labels = RANDOM.integers(0, 2, 60)
+    groups = RANDOM.integers(0, 12, 60)
+    ours, theirs = scores_of(labels, skill=1.0), scores_of(labels, skill=0.3)
+    clicks, others = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    gain = np.array(
+        [
+            [pair(ours[c], ours[o]) - pair(theirs[c], theirs[o]) for o in others]
+            for c in clicks
+        ]
+    )
+    expected = obuchowski(gain, groups[clicks], groups[others])
+    found = compare_auc(labels, [ours], [theirs], groups=groups)
+    assert found.row_error == pytest.approx(expected**0.5)
+    names = np.array([f"user {code}" for code in groups])
+    assert compare_auc(labels, [ours], [theirs], groups=names) == found
+
+
+def test_groups_of_one_row_each_are_independent_rows():
+    labels = RANDOM.integers(0, 2, 60)
+    ours, theirs = scores_of(labels, skill=1.0), scores_of(labels, skill=0.3)
+    alone = np.ma.array(np.zeros(60), mask=True)
+    expected = compare_auc(labels, [ours], [theirs]).row_error
+    for groups in (np.arange(60), alone):
+        found = compare_auc(labels, [ours], [theirs], groups=groups)
+        assert found.row_error == pytest.approx(expected)
+
+
+def test_a_weight_of_two_is_a_row_and_its_copy_in_one_group():
+    labels, weights = RANDOM.integers(0, 2, 50), RANDOM.integers(0, 3, 50)
+    ours, theirs = scores_of(labels, skill=1.0), scores_of(labels, skill=0.3)
+    found = compare_auc(labels, [ours], [theirs], weights=weights)
+    copies = np.repeat(np.arange(50), weights)
+    expected = compare_auc(
+        labels[copies], [ours[copies]], [theirs[copies]], groups=copies
+    )
+    assert found.difference == pytest.approx(expected.difference)
+    assert found.row_error == pytest.approx(expected.row_error)
+
+
+def test_one_click_varies_in_nothing():
+    with pytest.raises(UndefinedMetricError, match="fewer than two rows of a class"):
+        compare_auc(np.array([1, 0, 0]), [np.arange(3.0)], [np.arange(3.0)])
+
+
 def test_the_seed_error_is_that_of_two_means():
     labels = RANDOM.integers(0, 2, 60)
     ours = [scores_of(labels, skill=1.0) for _ in range(3)]

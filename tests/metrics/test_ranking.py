@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from dlrm.metrics import packed
+from dlrm.metrics import blocks
 from dlrm.metrics.ranking import auc, pr_auc, roc_curve
+from dlrm.metrics.rows import check_rows
+from dlrm.metrics.score_table import tabulate_scores
 from dlrm.metrics.undefined import UndefinedMetricError
 
 FLOATS = {
@@ -14,6 +16,10 @@ FLOATS = {
     "tied": st.sampled_from([-2.0, -1e-40, -0.0, 0.0, 1e-40, 0.5, 0.5000001, 40.0]),
     "wild": st.floats(width=32, allow_nan=False),
     "plain": st.floats(-50, 50, width=32),
+    # Float64 that float32 does not have, and magnitudes too far apart for 62 bits.
+    "double": st.floats(allow_nan=False),
+    "close": st.integers(-9, 9).map(lambda step: 0.1 + step * 2.0**-55),
+    "far": st.sampled_from([-1e300, -5e-324, -0.0, 0.0, 2e-310, 0.1, 3.0, np.inf]),
 }
 
 
@@ -37,7 +43,8 @@ def scored_rows(draw):
             st.tuples(
                 st.integers(0, 1),
                 FLOATS[draw(st.sampled_from(list(FLOATS)))],
-                st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+                # 0.1 is no float32.
+                st.sampled_from([0.0, 0.5, 1.0, 3.0, 0.1]),
             ),
             max_size=30,
         )
@@ -51,7 +58,8 @@ def scored_rows(draw):
 @given(scored_rows(), st.sampled_from([np.float32, np.float64]), st.booleans())
 def test_auc_is_the_share_of_pairs_in_order_on_every_path(rows, dtype, weighted):
     labels, scores, weights = rows
-    scores = scores.astype(dtype)
+    with np.errstate(over="ignore"):
+        scores = scores.astype(dtype)
     given_weights = weights if weighted else None
     counted = weights if weighted else np.ones(len(labels))
     expected = pairwise_auc(labels, scores, counted)
@@ -78,17 +86,32 @@ def test_auc_of_a_constant_model_is_one_half_in_any_row_order():
     assert auc(np.array([0, 0, 1, 1]), scores) == 0.5
 
 
-@pytest.mark.parametrize("decimals", [0, 8])
-def test_sorting_in_two_threads_and_many_blocks_changes_nothing(monkeypatch, decimals):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("decimals", [0, 1, 20])
+@pytest.mark.parametrize("weights", [None, np.float32, np.float64])
+def test_sorting_in_two_threads_and_many_blocks_changes_nothing(
+    monkeypatch, dtype, decimals, weights
+):
     random = np.random.default_rng(2)
     labels = random.random(5000) < 0.3
-    scores = np.round(random.normal(size=5000), decimals).astype(np.float32)
-    expected = roc_auc_score(labels, scores)
-    monkeypatch.setattr(packed, "_PARALLEL_ROWS", 2)
-    monkeypatch.setattr(packed, "_ROWS_PER_BLOCK", 7)
-    assert auc(labels, scores) == pytest.approx(expected, abs=1e-13)
-    keys = packed.sort_packed(labels, scores)
-    np.testing.assert_array_equal(keys.scores(), np.sort(scores) + 0.0)
+    scores = np.round(random.normal(size=5000), decimals).astype(dtype)
+    scores[:5] = [np.inf, -np.inf, np.inf, 0.0, -0.0]
+    if weights is not None:
+        weights = random.exponential(size=5000).astype(weights)
+    # scikit-learn refuses infinities; two far values keep their order.
+    finite = np.clip(scores, -1e9, 1e9)
+    expected = roc_auc_score(labels, finite, sample_weight=weights)
+    monkeypatch.setattr(blocks, "_PARALLEL_ROWS", 2)
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", 7)
+    assert auc(labels, scores, weights) == pytest.approx(expected, abs=1e-12)
+    table = tabulate_scores(check_rows(labels, scores, weights))
+    np.testing.assert_array_equal(table.scores, np.unique(scores))
+    of_rows = np.ones(5000) if weights is None else weights.astype(np.float64)
+    places = np.searchsorted(table.scores, scores)
+    clicks = np.bincount(places, of_rows * labels, minlength=len(table.scores))
+    others = np.bincount(places, of_rows * ~labels, minlength=len(table.scores))
+    np.testing.assert_allclose(table.positives, clicks, rtol=1e-12)
+    np.testing.assert_allclose(table.negatives, others, rtol=1e-12)
 
 
 def test_both_zeros_are_a_tie():
@@ -107,6 +130,20 @@ def test_equal_weights_leave_auc_to_the_bit():
     random = np.random.default_rng(1)
     labels, scores = random.integers(0, 2, 100), random.normal(size=100)
     assert auc(labels, scores, np.full(100, 0.3)) == auc(labels, scores)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decimals", [2, 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_auc_of_millions_equals_scikit_learn(dtype, decimals):
+    random = np.random.default_rng(6)
+    labels = random.random(2_000_000) < 0.05
+    scores = np.round(random.normal(size=2_000_000) + labels, decimals).astype(dtype)
+    expected = roc_auc_score(labels, scores)
+    assert auc(labels, scores) == pytest.approx(expected, abs=1e-12)
+    weights = random.exponential(size=2_000_000)
+    expected = roc_auc_score(labels, scores, sample_weight=weights)
+    assert auc(labels, scores, weights) == pytest.approx(expected, abs=1e-11)
 
 
 @settings(max_examples=100, deadline=None)

@@ -5,14 +5,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlrm.metrics.calibration import calibration, ece
+from dlrm.metrics.calibration import (
+    calibration,
+    ece,
+    ece_debiased,
+    ece_equal_width,
+)
 from dlrm.metrics.grouped import gauc
-from dlrm.metrics.likelihood import brier, log_loss, normalized_entropy
+from dlrm.metrics.lift import top_capture, top_lift
+from dlrm.metrics.likelihood import (
+    brier,
+    log_loss,
+    normalized_entropy,
+    relative_information_gain,
+)
 from dlrm.metrics.ranking import auc, pr_auc
 from dlrm.metrics.rows import Rows
 from dlrm.metrics.score_table import merge_tables, tabulate_scores
 from dlrm.metrics.state import MetricState
-from dlrm.metrics.summary import METRIC_NAMES, compute_metrics
+from dlrm.metrics.summary import GROUP_METRIC_NAMES, METRIC_NAMES, compute_metrics
 from dlrm.metrics.thresholds import accuracy
 
 FUNCTIONS = {
@@ -24,6 +35,11 @@ FUNCTIONS = {
     "ece": ece,
     "pr_auc": pr_auc,
     "accuracy": accuracy,
+    "rig": relative_information_gain,
+    "ece_equal_width": ece_equal_width,
+    "ece_debiased": ece_debiased,
+    "top_decile_capture": top_capture,
+    "lift_top_decile": top_lift,
 }
 
 
@@ -68,6 +84,11 @@ def test_one_class_leaves_what_needs_two_undefined_and_says_so():
         "pr_auc": "one class",
         "normalized_entropy": "one class",
         "calibration": "no clicks",
+        "rig": "one class",
+        "top_decile_capture": "one class",
+        "lift_top_decile": "one class",
+        "recall_at_0_5": "no clicks",
+        "f1_at_0_5": "no clicks",
     }
 
 
@@ -75,7 +96,7 @@ def test_one_nan_logit_leaves_every_metric_undefined():
     labels, logits, weights, groups = random_rows()
     weights[7], logits[7] = 1.0, np.nan
     found = compute_metrics(labels, logits, weights, groups)
-    names = {*METRIC_NAMES, "gauc"}
+    names = {*METRIC_NAMES, *GROUP_METRIC_NAMES}
     assert {name for name in names if found[name] is not None} == set()
     counted = int((weights > 0).sum())
     reason = f"1 of {counted} scores are NaN"
@@ -94,16 +115,17 @@ def test_a_nan_logit_of_weight_zero_counts_nowhere():
 def test_no_rows_have_no_metrics():
     found = compute_metrics(np.zeros(0), np.zeros(0), groups=np.zeros(0))
     assert found["num_examples"] == found["num_positives"] == 0
-    names = (*METRIC_NAMES, "gauc")
+    names = (*METRIC_NAMES, *GROUP_METRIC_NAMES)
     assert found["undefined"] == dict.fromkeys(names, "no rows")
 
 
 def test_groups_of_one_class_each_have_no_grouped_auc():
-    labels, logits = np.array([0, 1]), np.array([0.0, 1.0])
-    found = compute_metrics(labels, logits, groups=np.array([1, 2]))
+    labels, logits = np.array([0, 0, 1, 1]), np.array([0.0, 0.0, 1.0, 1.0])
+    found = compute_metrics(labels, logits, groups=np.array([1, 1, 2, 2]))
     assert found["gauc"] is None
     assert found["gauc_num_groups_left_out"] == 2
-    assert found["undefined"] == {"gauc": "no group with both classes"}
+    reason = "no group with both classes"
+    assert found["undefined"] == dict.fromkeys(GROUP_METRIC_NAMES, reason)
 
 
 @settings(max_examples=30, deadline=None)
@@ -140,11 +162,36 @@ def test_a_state_without_rows_computes_nothing_and_merges():
 def test_groups_in_some_updates_only_are_refused():
     state, other = MetricState(), MetricState()
     state.update(np.array([0, 1]), np.zeros(2), groups=np.ma.array([1, 2]))
-    with pytest.raises(ValueError, match="Either every update"):
+    with pytest.raises(ValueError, match="Either all rows"):
         state.update(np.array([0, 1]), np.zeros(2))
     other.update(np.array([0, 1]), np.zeros(2))
-    with pytest.raises(ValueError, match="must all have groups"):
+    with pytest.raises(ValueError, match="Either all rows"):
         state.merge(other)
+
+
+def test_weights_of_parts_keep_their_scale():
+    """Within a part all weights are equal, which for it alone is as good as none."""
+    labels, logits, _, groups = random_rows(300)
+    weights = np.repeat([1.0, 0.25, 8.0], 100)
+    expected = compute_metrics(labels, logits, weights, groups)
+    for columns in ((weights,) * 3, (None, weights, weights)):
+        state = MetricState()
+        for part, column in zip(
+            np.array_split(np.arange(300), 3), columns, strict=True
+        ):
+            chosen = None if column is None else column[part]
+            state.update(labels[part], logits[part], chosen, groups[part])
+        assert state.compute() == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_nan_in_one_part_leaves_the_whole_without_metrics():
+    state, other = MetricState(), MetricState()
+    state.update(np.array([0, 1]), np.array([0.0, np.nan]))
+    other.update(np.array([0, 1, 1]), np.arange(3.0), np.array([1.0, 0.0, 2.0]))
+    state.merge(other)
+    found = state.compute()
+    assert found["undefined"]["auc"] == "1 of 4 scores are NaN"
+    assert found["num_examples"] == 5
 
 
 def test_masked_groups_stay_masked_through_a_state():
