@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360.0, 260.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 20.0, 12.0, 42.0
+_BAR_HEIGHT = 50.0
 
 Point = tuple[float, float]
 
@@ -37,6 +38,20 @@ class Line:
     style: str
     filled: bool = False
     dots: bool = False
+    whiskers: Sequence[tuple[float, float]] = ()
+    """For each point the (low, high) of its y, drawn as an upright line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar on the x axis from ``low`` to ``high``, for how much there is of something.
+
+    ``share`` is its height over the highest bar's: bars have no axis of their own.
+    """
+
+    low: float
+    high: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +64,32 @@ class Chart:
     x: Axis
     y: Axis
     lines: tuple[Line, ...]
+    bars: tuple[Bar, ...] = ()
 
 
 def draw_chart(chart: Chart) -> Markup:
     """Return the chart as one ``<svg>`` element; every text is escaped."""
-    body = [_grid(chart), *(_line(chart, line) for line in chart.lines)]
+    bars = [_bar(chart, bar) for bar in chart.bars if bar.share > 0]
+    body = [_grid(chart), *bars, *(_line(chart, line) for line in chart.lines)]
+    return drawing(
+        Markup("").join(body),
+        height=HEIGHT,
+        key=chart.key,
+        title=chart.title,
+        summary=chart.summary,
+    )
+
+
+def drawing(
+    body: Markup, *, height: float, key: str, title: str, summary: str
+) -> Markup:
+    """Return the ``<svg>`` element around ``body``, with its name and description."""
     return Markup(
         '<svg class="chart" viewBox="0 0 {w:g} {h:g}" role="img" '
         'aria-labelledby="{key}-title {key}-desc">'
         '<title id="{key}-title">{title}</title><desc id="{key}-desc">{summary}</desc>'
         "{body}</svg>"
-    ).format(
-        w=WIDTH,
-        h=HEIGHT,
-        key=chart.key,
-        title=chart.title,
-        summary=chart.summary,
-        body=Markup("").join(body),
-    )
+    ).format(w=WIDTH, h=height, key=key, title=title, summary=summary, body=body)
 
 
 def even_axis(label: str, low: float, high: float, *, percent: bool = False) -> Axis:
@@ -123,14 +146,14 @@ def _grid(chart: Chart) -> Markup:
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
     for value, text in chart.y.ticks:
         _, y = _place(chart, (chart.x.low, value))
-        parts.append(_segment("grid", _LEFT, y, right, y))
-        parts.append(_text("tick end", _LEFT - 6, y + 3.5, text))
+        parts.append(segment("grid", _LEFT, y, right, y))
+        parts.append(words("tick end", _LEFT - 6, y + 3.5, text))
     for value, text in chart.x.ticks:
         x, _ = _place(chart, (value, chart.y.low))
-        parts.append(_segment("axis", x, bottom, x, bottom + 4))
-        parts.append(_text("tick middle", x, bottom + 16, text))
-    parts.append(_segment("axis", _LEFT, bottom, right, bottom))
-    parts.append(_text("label middle", (_LEFT + right) / 2, HEIGHT - 6, chart.x.label))
+        parts.append(segment("axis", x, bottom, x, bottom + 4))
+        parts.append(words("tick middle", x, bottom + 16, text))
+    parts.append(segment("axis", _LEFT, bottom, right, bottom))
+    parts.append(words("label middle", (_LEFT + right) / 2, HEIGHT - 6, chart.x.label))
     middle = (_TOP + bottom) / 2
     parts.append(
         Markup(
@@ -152,19 +175,34 @@ def _line(chart: Chart, line: Line) -> Markup:
         area = f"{path}L{places[-1][0]:.1f} {floor:g}L{places[0][0]:.1f} {floor:g}Z"
         parts.append(Markup('<path class="area {}" d="{}"/>').format(line.style, area))
     parts.append(Markup('<path class="line {}" d="{}"/>').format(line.style, path))
+    for (x, _), (low, high) in zip(line.points, line.whiskers, strict=False):
+        (left, bottom), (_, top) = _place(chart, (x, low)), _place(chart, (x, high))
+        parts.append(segment(f"whisker {line.style}", left, bottom, left, top))
     if line.dots:
         dot = Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3"/>')
         parts += [dot.format(line.style, x, y) for x, y in places]
     return Markup("").join(parts)
 
 
-def _segment(style: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+def _bar(chart: Chart, bar: Bar) -> Markup:
+    (left, floor), (right, _) = (
+        _place(chart, (x, chart.y.low)) for x in (bar.low, bar.high)
+    )
+    height = bar.share * _BAR_HEIGHT
+    return Markup(
+        '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+    ).format(left, floor - height, max(right - left - 1, 0.5), height)
+
+
+def segment(style: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    """Return a straight line."""
     return Markup(
         '<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
     ).format(style, x1, y1, x2, y2)
 
 
-def _text(style: str, x: float, y: float, text: str) -> Markup:
+def words(style: str, x: float, y: float, text: str) -> Markup:
+    """Return a line of text, escaped."""
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(
         style, x, y, escape(text)
     )

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dlrm.evaluation.plain_report import describe_plainly, render_plain_report
+from dlrm.evaluation.page import Page
+from dlrm.evaluation.plain_report import describe_plainly, plain_page
 from dlrm.evaluation.report import ReportContext
 from dlrm.evaluation.terminal import MetricWords
 
@@ -48,8 +49,8 @@ def metric_words(metrics: Mapping[str, Any]) -> Iterator[MetricWords]:
             yield MetricWords(name, f"{kind.capitalize()} at {k}", meaning)
 
 
-def render_class_report(metrics: Mapping[str, Any], *, context: ReportContext) -> str:
-    """Return the page; ``metrics`` is the content of metrics.json."""
-    return render_plain_report(
+def class_page(metrics: Mapping[str, Any], *, context: ReportContext) -> Page:
+    """Return the report; ``metrics`` is the content of metrics.json."""
+    return plain_page(
         metrics, counts=_COUNTS, words=metric_words(metrics), context=context
     )

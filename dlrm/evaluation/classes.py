@@ -14,7 +14,7 @@ from dlrm.config.schema import FeatureSchema
 from dlrm.config.task import ClassLoss, TaskConfig
 from dlrm.data.storage.rows import starts_of
 from dlrm.data.transforms.vocabulary import LABEL_CLASSES, Vocabulary
-from dlrm.evaluation.class_report import describe_classes, render_class_report
+from dlrm.evaluation.class_report import class_page, describe_classes
 from dlrm.metrics.at_k import mean_loss, precision_at_k, recall_at_k
 from dlrm.metrics.undefined import UndefinedMetricError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dlrm.data.batch import Batch
     from dlrm.evaluation.class_predictions import ClassPredictions
+    from dlrm.evaluation.page import Page
     from dlrm.evaluation.report import ReportContext
 
 
@@ -142,9 +143,9 @@ class ClassJudge:
         metrics: Mapping[str, Any],
         found: ClassPredictions,
         context: ReportContext,
-    ) -> str:
-        """Return report.html."""
-        return render_class_report(metrics, context=context)
+    ) -> Page:
+        """Return the report."""
+        return class_page(metrics, context=context)
 
     def describe(self, metrics: Mapping[str, Any]) -> str:
         """Return the metrics as an aligned table."""

@@ -12,8 +12,12 @@ import pyarrow.compute as pc
 
 from dlrm.config.errors import DatasetError
 from dlrm.evaluation.bayes import BAYES_COLUMN, CAPPED_COLUMN, compare_with_bayes
-from dlrm.evaluation.report import ReportContext, render_report
+from dlrm.evaluation.calibrated import reliability_record
+from dlrm.evaluation.click_report import click_page
+from dlrm.evaluation.page import Page
+from dlrm.evaluation.report import ReportContext
 from dlrm.evaluation.terminal import format_metrics
+from dlrm.metrics.intervals import metric_intervals
 from dlrm.metrics.link import probabilities_from_logits
 from dlrm.metrics.summary import compute_metrics
 
@@ -58,10 +62,11 @@ class ClickJudge:
         kept: pa.Table | None = None,
         group_column: str | None = None,
     ) -> dict[str, Any]:
-        """Return all metrics.
+        """Return all metrics; with ``kept`` their ``intervals`` too, as nothing waits.
 
         With ``kept``'s column ``bayes_probability`` they get an entry ``bayes``; with
-        ``group_column`` in it they get ``gauc``.
+        ``group_column`` in it they get ``gauc``; with logits that were corrected,
+        ``raw_calibration``, ``raw_ece`` and ``raw_log_loss`` of the model's own.
 
         Raises:
             DatasetError: ``group_column`` is set but was not kept.
@@ -69,6 +74,14 @@ class ClickJudge:
         groups = None if group_column is None else _group_codes(kept, group_column)
         labels, weights = found.labels, found.weights
         metrics = compute_metrics(labels, found.logits, weights, groups)
+        if found.raw_logits is not None:
+            raw = reliability_record(labels, found.raw_logits, weights)
+            for name in ("calibration", "ece", "log_loss"):
+                metrics[f"raw_{name}"] = raw[name]
+        if kept is not None:
+            metrics["intervals"] = metric_intervals(
+                labels, found.logits, weights, groups
+            )
         if kept is not None and BAYES_COLUMN in kept.column_names:
             capped = None
             if CAPPED_COLUMN in kept.column_names:
@@ -80,27 +93,33 @@ class ClickJudge:
         return metrics
 
     def predictions(self, found: Predictions) -> dict[str, Any]:
-        """Return row, label, logit, probability and weight."""
+        """Return row, label, logit, probability and weight.
+
+        ``logit`` is the model's own. Where a keep rate or a recalibrator corrects it,
+        ``calibrated_logit`` comes last; ``probability`` is of that one then.
+        """
         return {
             "row": found.row_ids,
             "label": found.labels.astype(np.int8),
-            "logit": found.logits,
+            "logit": _own_logits(found),
             "probability": probabilities_from_logits(found.logits),
             "weight": found.weights,
+            **_calibrated(found),
         }
 
     def scores(self, found: Predictions) -> dict[str, Any]:
-        """Return probability and logit."""
+        """Return probability and logit, and ``calibrated_logit`` where it differs."""
         return {
             "probability": probabilities_from_logits(found.logits),
-            "logit": found.logits,
+            "logit": _own_logits(found),
+            **_calibrated(found),
         }
 
     def page(
         self, metrics: Mapping[str, Any], found: Predictions, context: ReportContext
-    ) -> str:
-        """Return report.html."""
-        return render_report(
+    ) -> Page:
+        """Return the report."""
+        return click_page(
             metrics,
             labels=found.labels,
             logits=found.logits,
@@ -111,6 +130,14 @@ class ClickJudge:
     def describe(self, metrics: Mapping[str, Any]) -> str:
         """Return the metrics as an aligned table."""
         return format_metrics(metrics)
+
+
+def _own_logits(found: Predictions) -> np.ndarray:
+    return found.logits if found.raw_logits is None else found.raw_logits
+
+
+def _calibrated(found: Predictions) -> dict[str, np.ndarray]:
+    return {} if found.raw_logits is None else {"calibrated_logit": found.logits}
 
 
 def _known(kept: pa.Table, column: str) -> np.ndarray:

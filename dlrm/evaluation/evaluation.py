@@ -1,4 +1,4 @@
-"""The results of one evaluation: metrics.json, predictions.parquet, report.html."""
+"""The results of one evaluation: metrics, predictions, and a report to read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dlrm.evaluation.judge import Found, Judge
+from dlrm.evaluation.markdown import render_markdown
+from dlrm.evaluation.page import render_html
 from dlrm.evaluation.replace import replacing_folder
 from dlrm.evaluation.report import ReportContext
 
@@ -18,7 +20,10 @@ __all__ = ["ReportContext", "predictions_table", "write_evaluation"]
 METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.parquet"
 REPORT_FILE = "report.html"
+MARKDOWN_FILE = "report.md"
 OUTSIDE_FILE = "outside_ids.json"
+DETAILS = ("slices", "recalibration", "importance", "embeddings")
+"""Fields of the context that become files of their own where they are set."""
 _HIDDEN_PREFIX = "__"
 
 
@@ -35,7 +40,8 @@ def write_evaluation(
     """Compute all metrics, replace ``folder`` by the files, return the metrics.
 
     ``side`` holds the raw columns of the split's rows 0, 1, ...; a row id is a place in
-    it. The judge says what it reads of them. ``outside_ids`` are written as they are.
+    it. The judge says what it reads of them. ``outside_ids``, and what the context has
+    of ``DETAILS``, are written as they are.
 
     Raises:
         DatasetError: ``group_column`` is set but was not kept.
@@ -43,6 +49,7 @@ def write_evaluation(
     """
     kept = None if side is None else side.take(pa.array(predictions.row_ids))
     metrics = judge.metrics(predictions, kept, group_column)
+    details = {name: getattr(context, name) for name in DETAILS}
     with replacing_folder(folder) as aside:
         text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
         (aside / METRICS_FILE).write_text(text, encoding="utf-8")
@@ -51,8 +58,13 @@ def write_evaluation(
         if outside_ids is not None:
             text = json.dumps(outside_ids, indent=2) + "\n"
             (aside / OUTSIDE_FILE).write_text(text, encoding="utf-8")
+        for name, content in details.items():
+            if content is not None:
+                text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+                (aside / f"{name}.json").write_text(text, encoding="utf-8")
         page = judge.page(metrics, predictions, context)
-        (aside / REPORT_FILE).write_text(page, encoding="utf-8")
+        (aside / REPORT_FILE).write_text(render_html(page), encoding="utf-8")
+        (aside / MARKDOWN_FILE).write_text(render_markdown(page), encoding="utf-8")
     return metrics
 
 

@@ -10,7 +10,6 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from dlrm.evaluation.charts import Axis, Chart, Line, Point, even_axis
-from dlrm.metrics.calibration import ReliabilityBins
 from dlrm.metrics.link import probabilities_from_logits
 from dlrm.metrics.ranking import PrCurve, RocCurve
 
@@ -54,26 +53,6 @@ def pr_figure(curve: PrCurve, pr_auc: float, click_rate: float) -> Chart:
         lines=(
             Line("click rate", [(0, click_rate), (1, click_rate)], "reference"),
             Line("model", points, "first"),
-        ),
-    )
-
-
-def reliability_figure(bins: ReliabilityBins) -> Chart:
-    """Draw each bin's click rate against the probability that the model gave it."""
-    points = list(
-        zip(bins.mean_probability.tolist(), bins.click_rate.tolist(), strict=True)
-    )
-    top = max(max(point) for point in points) or 1.0
-    return Chart(
-        key="reliability",
-        title="Reliability",
-        summary="Click rate against mean predicted probability in bins of equal mass. "
-        "On the diagonal, clicks come as often as promised.",
-        x=even_axis("mean predicted probability", 0, top, percent=True),
-        y=even_axis("click rate", 0, top, percent=True),
-        lines=(
-            Line("perfectly calibrated", [(0, 0), (2, 2)], "reference"),
-            Line("model", points, "first", dots=True),
         ),
     )
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dlrm.data.batch import Batch
+    from dlrm.evaluation.page import Page
     from dlrm.evaluation.report import ReportContext
 
 Found: TypeAlias = Any
@@ -58,8 +59,8 @@ class Judge(Protocol):
 
     def page(
         self, metrics: Mapping[str, Any], found: Found, context: ReportContext
-    ) -> str:
-        """Return report.html."""
+    ) -> Page:
+        """Return the report, which is written as HTML and as Markdown."""
         ...
 
     def describe(self, metrics: Mapping[str, Any]) -> str:

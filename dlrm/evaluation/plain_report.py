@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dlrm.evaluation.charts import Chart
 from dlrm.evaluation.figures import loss_figure
+from dlrm.evaluation.page import Cell, Column, Headline, Page, Section, Table
 from dlrm.evaluation.report import (
     ReportContext,
-    draw_figure,
-    flatten_section,
-    page_template,
+    lead,
+    origin_sections,
+    training_sections,
 )
 from dlrm.evaluation.terminal import MetricWords, format_value
 
@@ -39,33 +39,40 @@ def describe_plainly(
     return "\n".join(lines)
 
 
-def render_plain_report(
+def plain_page(
     metrics: Mapping[str, Any],
     *,
     counts: Sequence[tuple[str, str]],
     words: Iterable[MetricWords],
     context: ReportContext,
-) -> str:
-    """Return a page of counts, metrics and the training's loss.
+) -> Page:
+    """Return a report of counts, metrics and the training's loss.
 
     ``counts`` are keys of ``metrics`` with their titles.
     """
     undefined = metrics.get("undefined", {})
-    chart: Chart | None = loss_figure(context.history, None)
-    return page_template("classes.html.j2").render(
-        context=context,
-        counts=[(title, f"{metrics[name]:,}") for name, title in counts],
-        entries=[
-            (
-                entry.title,
-                format_value(metrics[entry.name]),
-                undefined.get(entry.name, entry.meaning),
-            )
-            for entry in words
+    rows = [
+        (
+            Cell(entry.title),
+            Cell(format_value(metrics[entry.name])),
+            Cell(undefined.get(entry.name, entry.meaning)),
+        )
+        for entry in words
+    ]
+    columns = (
+        Column("Metric"),
+        Column("Value", number=True),
+        Column("How to read it", remark=True),
+    )
+    caption = "All metrics, exact over every row of the split."
+    table = Table("all-metrics", caption, columns, rows)
+    return Page(
+        title=context.run,
+        lead=lead(context, counts=f"{metrics['num_examples']:,} examples"),
+        headlines=[Headline(title, f"{metrics[name]:,}") for name, title in counts],
+        sections=[
+            Section("metrics", "Metrics", (table,)),
+            *training_sections((loss_figure(context.history, None),)),
+            *origin_sections(context),
         ],
-        history=None if chart is None else draw_figure(chart),
-        sections={
-            "Where it came from": list(flatten_section(context.provenance)),
-            "Settings": list(flatten_section(context.config)),
-        },
     )

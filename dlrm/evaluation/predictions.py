@@ -19,8 +19,11 @@ class Predictions:
 
     row_ids: np.ndarray
     logits: np.ndarray
+    """What rows are judged by; float64 where they are no longer the model's own."""
     labels: np.ndarray
     weights: np.ndarray
+    raw_logits: np.ndarray | None = None
+    """The model's own logits, where ``logits`` were corrected."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -63,9 +66,18 @@ def concatenate_predictions(parts: Sequence[Predictions]) -> Predictions:
         np.concatenate([part.logits for part in parts])[order],
         np.concatenate([part.labels for part in parts])[order],
         np.concatenate([part.weights for part in parts])[order],
+        _raw_logits(parts, order),
     )
     assert (np.diff(found.row_ids) > 0).all(), "a row was predicted twice"
     return found
+
+
+def _raw_logits(parts: Sequence[Predictions], order: np.ndarray) -> np.ndarray | None:
+    """Return all parts' raw logits in order, None where no part has any."""
+    if all(part.raw_logits is None for part in parts):
+        return None
+    raw = [p.logits if p.raw_logits is None else p.raw_logits for p in parts]
+    return np.concatenate(raw)[order]
 
 
 @contextmanager

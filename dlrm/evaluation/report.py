@@ -1,34 +1,23 @@
-"""An evaluation as one HTML file that needs no network and no script."""
+"""What the reports of all tasks share: their context, training curves and origin."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-import jinja2
-import numpy as np
-from markupsafe import Markup
-
-from dlrm.evaluation.charts import Chart, draw_chart
-from dlrm.evaluation.figures import (
-    auc_figure,
-    histogram_figure,
-    loss_figure,
-    pr_figure,
-    reliability_figure,
-    roc_figure,
+from dlrm.evaluation.charts import Chart
+from dlrm.evaluation.page import (
+    Block,
+    Cell,
+    Column,
+    Figures,
+    Folded,
+    Section,
+    Table,
+    draw_figure,
 )
-from dlrm.evaluation.terminal import METRIC_WORDS, bayes_note, format_value
-from dlrm.metrics.calibration import ReliabilityBins, reliability_bins
-from dlrm.metrics.ranking import pr_curve_of_table, roc_curve_of_table
-from dlrm.metrics.rows import Rows, check_rows
-from dlrm.metrics.score_table import ScoreTable, tabulate_scores
-from dlrm.metrics.undefined import UndefinedMetricError
-
-_HEADLINES = ("auc", "log_loss", "normalized_entropy", "calibration", "gauc")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,144 +36,51 @@ class ReportContext:
     """From the run's manifest: data fingerprint, versions, seed, device; nested."""
     history: Sequence[Mapping[str, Any]] = ()
     """The records of metrics.jsonl."""
+    slices: Mapping[str, Any] | None = None
+    """Content of slices.json."""
+    recalibration: Mapping[str, Any] | None = None
+    """Content of recalibration.json."""
+    importance: Mapping[str, Any] | None = None
+    """Content of importance.json."""
+    embeddings: Mapping[str, Any] | None = None
+    """Content of embeddings.json."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One line of the table of metrics, or one headline."""
-
-    title: str
-    value: str
-    note: str
-    best: str = ""
+def training_sections(charts: Sequence[Chart | None]) -> Iterator[Section]:
+    """Yield the section of training curves, if there are any."""
+    drawn = [draw_figure(chart) for chart in charts if chart is not None]
+    if drawn:
+        yield Section("training", "Training", (Figures(drawn),))
 
 
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    """A drawn chart with its legend: (style, name) each."""
+def origin_sections(context: ReportContext) -> Iterator[Section]:
+    """Yield the section of data fingerprint and configuration, if they are known."""
+    blocks: list[Block] = []
+    if context.provenance:
+        caption = "Where model and data come from"
+        blocks.append(pairs_table("provenance", caption, context.provenance))
+    if context.config:
+        caption = "The run's configuration, as resolved"
+        table = pairs_table("config", caption, context.config)
+        blocks.append(Folded("The whole configuration", (table,)))
+    if blocks:
+        yield Section("origin", "Data and configuration", blocks)
 
-    chart: Chart
-    svg: Markup
-    legend: tuple[tuple[str, str], ...]
 
-
-def render_report(
-    metrics: Mapping[str, Any],
-    *,
-    labels: np.ndarray,
-    logits: np.ndarray,
-    weights: np.ndarray,
-    context: ReportContext,
-) -> str:
-    """Return the page; ``metrics`` is the content of metrics.json, arrays are [R]."""
-    entries = _entries(metrics)
-    bayes = metrics.get("bayes") or {}
-    rows = _tabulated(labels, logits, weights)
-    figures = {} if rows is None else _prediction_figures(metrics, rows)
-    history = (
-        loss_figure(context.history, bayes.get("log_loss")),
-        auc_figure(context.history, bayes.get("auc")),
+def lead(context: ReportContext, *, counts: str) -> str:
+    """Return the line below a report's title: split, sizes, model, checkpoint."""
+    parts = (
+        f"Evaluated on {context.split}: {counts}",
+        f"model {context.model}" if context.model else "",
+        context.checkpoint,
     )
-    return page_template("report.html.j2").render(
-        context=context,
-        metrics=metrics,
-        entries=list(entries.values()),
-        headlines=_headlines(metrics, entries),
-        undefined=metrics.get("undefined", {}),
-        figures={name: draw_figure(chart) for name, chart in figures.items()},
-        history=[draw_figure(chart) for chart in history if chart is not None],
-        bins=[] if rows is None else _bin_rows(rows),
-        bins_count_rows=rows is None or rows.rows.weights is None,
-        provenance=list(flatten_section(context.provenance)),
-        config=list(flatten_section(context.config)),
-    )
+    return " · ".join(part for part in parts if part)
 
 
-def _entries(metrics: Mapping[str, Any]) -> dict[str, _Entry]:
-    undefined, bayes = metrics.get("undefined", {}), metrics.get("bayes", {})
-    return {
-        words.name: _Entry(
-            words.title,
-            format_value(metrics[words.name]),
-            undefined.get(words.name, words.meaning),
-            format_value(bayes[words.name]) if words.name in bayes else "",
-        )
-        for words in METRIC_WORDS
-        if words.name in metrics
-    }
-
-
-def _headlines(
-    metrics: Mapping[str, Any], entries: Mapping[str, _Entry]
-) -> list[_Entry]:
-    found = []
-    for name in _HEADLINES:
-        if name in entries:
-            entry, bayes = entries[name], metrics.get("bayes", {})
-            note = bayes_note(name, bayes) if name in bayes else entry.note
-            if name in metrics.get("undefined", {}):
-                note = entry.note
-            found.append(_Entry(entry.title, entry.value, note))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Tabulated:
-    """The rows that count, with their table of scores and their bins."""
-
-    rows: Rows
-    table: ScoreTable
-    bins: ReliabilityBins
-
-
-def _tabulated(
-    labels: np.ndarray, logits: np.ndarray, weights: np.ndarray
-) -> _Tabulated | None:
-    """Sort the rows once for all charts; None where no metric is defined on them."""
-    try:
-        rows = check_rows(labels, logits, weights)
-    except UndefinedMetricError:
-        return None
-    table = tabulate_scores(rows)
-    return _Tabulated(rows, table, reliability_bins(table))
-
-
-def _prediction_figures(
-    metrics: Mapping[str, Any], found: _Tabulated
-) -> dict[str, Chart]:
-    """Return the charts that these rows allow: no ROC curve of one class."""
-    rows, charts = found.rows, {}
-    if metrics["auc"] is not None:
-        charts["roc"] = roc_figure(roc_curve_of_table(found.table), metrics["auc"])
-        charts["precision"] = pr_figure(
-            pr_curve_of_table(found.table),
-            metrics["pr_auc"],
-            rows.positive_weight / rows.total_weight,
-        )
-    charts["reliability"] = reliability_figure(found.bins)
-    weights = np.ones(len(rows.labels)) if rows.weights is None else rows.weights
-    charts["histogram"] = histogram_figure(rows.labels, rows.scores, weights)
-    return charts
-
-
-def _bin_rows(found: _Tabulated) -> list[dict[str, str]]:
-    bins = found.bins
-    return [
-        {
-            "weight": f"{bins.weight[i]:,.0f}",
-            "lowest": f"{bins.lowest[i]:.3%}",
-            "highest": f"{bins.highest[i]:.3%}",
-            "mean": f"{bins.mean_probability[i]:.3%}",
-            "rate": f"{bins.click_rate[i]:.3%}",
-        }
-        for i in range(len(bins.weight))
-    ]
-
-
-def draw_figure(chart: Chart) -> _Figure:
-    """Draw a chart beside its legend."""
-    legend = tuple((line.style, line.name) for line in chart.lines)
-    return _Figure(chart, draw_chart(chart), legend)
+def pairs_table(key: str, caption: str, section: Mapping[str, Any]) -> Table:
+    """Return a nested section as a table of dotted keys and values."""
+    rows = [(Cell(name), Cell(value)) for name, value in flatten_section(section)]
+    return Table(key, caption, (Column("Key"), Column("Value")), rows)
 
 
 def flatten_section(
@@ -201,16 +97,3 @@ def flatten_section(
             yield name, str(value.value)
         else:
             yield name, "" if value is None else str(value)
-
-
-@functools.cache
-def page_template(name: str) -> jinja2.Template:
-    """Return a template of this folder; it escapes every value."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dlrm.evaluation", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(name)

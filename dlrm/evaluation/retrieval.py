@@ -15,7 +15,7 @@ from dlrm.config.schema import FeatureSchema
 from dlrm.config.task import TaskConfig
 from dlrm.data.catalogue import Catalogue
 from dlrm.evaluation.document_names import document_names
-from dlrm.evaluation.retrieval_report import describe_retrieval, render_retrieval_report
+from dlrm.evaluation.retrieval_report import describe_retrieval, retrieval_page
 from dlrm.metrics.retrieval import (
     expected_rank,
     mean_reciprocal_rank,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dlrm.data.batch import Batch
+    from dlrm.evaluation.page import Page
     from dlrm.evaluation.report import ReportContext
     from dlrm.evaluation.retrieval_predictions import RetrievalPredictions
 
@@ -161,9 +162,9 @@ class RetrievalJudge:
         metrics: Mapping[str, Any],
         found: RetrievalPredictions,
         context: ReportContext,
-    ) -> str:
-        """Return report.html."""
-        return render_retrieval_report(metrics, context=context)
+    ) -> Page:
+        """Return the report."""
+        return retrieval_page(metrics, context=context)
 
     def describe(self, metrics: Mapping[str, Any]) -> str:
         """Return the metrics as an aligned table."""

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dlrm.evaluation.plain_report import describe_plainly, render_plain_report
+from dlrm.evaluation.page import Page
+from dlrm.evaluation.plain_report import describe_plainly, plain_page
 from dlrm.evaluation.report import ReportContext
 from dlrm.evaluation.terminal import MetricWords
 
@@ -44,10 +45,8 @@ def retrieval_words(metrics: Mapping[str, Any]) -> Iterator[MetricWords]:
             yield MetricWords(name, f"{title} at {k}", meaning)
 
 
-def render_retrieval_report(
-    metrics: Mapping[str, Any], *, context: ReportContext
-) -> str:
-    """Return the page; ``metrics`` is the content of metrics.json."""
-    return render_plain_report(
+def retrieval_page(metrics: Mapping[str, Any], *, context: ReportContext) -> Page:
+    """Return the report; ``metrics`` is the content of metrics.json."""
+    return plain_page(
         metrics, counts=_COUNTS, words=retrieval_words(metrics), context=context
     )

@@ -29,8 +29,32 @@ METRIC_WORDS = (
     MetricWords("brier", "Brier score", "mean squared error, lower is better"),
     MetricWords("calibration", "Calibration", "promised clicks / clicks, 1 at best"),
     MetricWords("ece", "ECE", "calibration error in 20 bins, 0 at best"),
+    MetricWords("ece_debiased", "ECE, debiased", "the same, squared, less chance"),
+    MetricWords("raw_calibration", "Raw calibration", "of the model's own logits"),
+    MetricWords("raw_ece", "Raw ECE", "of the model's own logits"),
+    MetricWords("raw_log_loss", "Raw log loss", "of the model's own logits"),
     MetricWords("accuracy", "Accuracy", "at 0.5; a constant has 1 - click rate"),
+    MetricWords("top_decile_capture", "Top decile", "of clicks; a constant: 0.1"),
+    MetricWords("ndcg_at_10", "NDCG at 10", "each group's list, 1 at best"),
 )
+"""What a terminal shows, and a page first."""
+
+MORE_METRIC_WORDS = (
+    MetricWords("gauc_by_clicks", "Grouped AUC, clicks", "weighted by clicks"),
+    MetricWords("mrr", "MRR", "1 / place of a group's first click"),
+    MetricWords("hit_rate_at_10", "Hit rate at 10", "groups with a click in the 10"),
+    MetricWords("rig", "RIG", "share of the entropy explained, 1 at best"),
+    MetricWords("lift_top_decile", "Lift, top decile", "click rate there over all"),
+    MetricWords("ece_equal_width", "ECE, equal width", "in 20 bins of width 0.05"),
+    MetricWords("brier_reliability", "Brier: reliability", "adds to it; 0 at best"),
+    MetricWords("brier_resolution", "Brier: resolution", "takes off; a constant: 0"),
+    MetricWords("brier_uncertainty", "Brier: uncertainty", "adds rate (1 - rate)"),
+    MetricWords("brier_within_bin", "Brier: within bins", "adds what bins hide"),
+    MetricWords("precision_at_0_5", "Precision", "at 0.5; clicks among the called"),
+    MetricWords("recall_at_0_5", "Recall", "at 0.5; clicks that are called"),
+    MetricWords("f1_at_0_5", "F1", "at 0.5; harmonic mean of the two"),
+)
+"""What only a page has room for."""
 
 
 def format_metrics(metrics: Mapping[str, Any]) -> str:

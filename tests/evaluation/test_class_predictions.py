@@ -20,6 +20,7 @@ from dlrm.evaluation.class_predictions import (
     top_classes,
 )
 from dlrm.evaluation.classes import ClassJudge
+from dlrm.evaluation.page import render_html
 from dlrm.evaluation.report import ReportContext
 
 CPU = torch.device("cpu")
@@ -144,7 +145,7 @@ def test_metrics_of_rows_without_any_class_are_undefined_and_say_why():
     assert metrics["accuracy"] is None
     assert metrics["undefined"]["precision_at_1"] == "no row has a class"
     context = ReportContext(run="<mine>", split="test")
-    page = judge(one_a_row=True).page(metrics, empty, context)
+    page = render_html(judge(one_a_row=True).page(metrics, empty, context))
     assert "undefined" in page
     assert "<mine>" not in page
 

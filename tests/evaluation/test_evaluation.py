@@ -47,7 +47,7 @@ def test_metrics_json_holds_the_weighted_metrics_of_all_rows(tmp_path):
     assert metrics == expected
     assert json.loads((tmp_path / "test" / "metrics.json").read_text()) == expected
     names = {path.name for path in (tmp_path / "test").iterdir()}
-    assert names == {"metrics.json", "predictions.parquet", "report.html"}
+    assert names == {"metrics.json", "predictions.parquet", "report.html", "report.md"}
 
 
 def test_predictions_stand_row_for_row_beside_their_raw_columns(tmp_path):
@@ -105,7 +105,11 @@ def test_groups_come_from_the_kept_column_and_missing_ones_are_left_out(tmp_path
     metrics = write(tmp_path / "test", found, pa.table({"user": column}), "user")
     groups = np.ma.array(numbers, mask=missing)
     expected = compute_metrics(found.labels, found.logits, found.weights, groups)
+    intervals = metrics.pop("intervals")
     assert metrics == pytest.approx(expected, abs=1e-12)
+    # A row without a group is a group of its own.
+    assert intervals["unit"] == "group"
+    assert intervals["num_units"] == len(set(numbers) - {0}) + missing.sum()
     assert metrics["gauc_num_groups"] > 10
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from dlrm.evaluation.terminal import format_metrics
-from dlrm.metrics.summary import compute_metrics
+from dlrm.evaluation.terminal import METRIC_WORDS, MORE_METRIC_WORDS, format_metrics
+from dlrm.metrics.summary import GROUP_METRIC_NAMES, METRIC_NAMES, compute_metrics
 
 
 def test_every_metric_has_its_line_with_the_value_to_five_decimals():
@@ -33,3 +33,9 @@ def test_the_bayes_bound_is_put_in_words():
     assert "0.20000   the model is 2.1% above the best possible" in text
     unknown = format_metrics({**metrics, "bayes": dict.fromkeys(bayes)})
     assert "Bayes AUC              undefined   the best any model could have" in unknown
+
+
+def test_every_key_of_metrics_json_has_its_words_once():
+    names = [words.name for words in (*METRIC_WORDS, *MORE_METRIC_WORDS)]
+    assert len(names) == len(set(names))
+    assert set(names) >= {*METRIC_NAMES, *GROUP_METRIC_NAMES}

@@ -1,0 +1,24 @@
+"""What ``dlrm explain`` left beside an evaluation, for the next one to keep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def earlier_explanation(
+    folder: Path, name: str, *, checkpoint: str
+) -> dict[str, Any] | None:
+    """Return the content of an evaluation's ``<name>.json``.
+
+    None where there is none, where it is damaged, and where it is of another
+    checkpoint than the one that is evaluated now: it would tell of another model.
+    """
+    try:
+        content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("checkpoint") != checkpoint:
+        return None
+    return content

@@ -1,0 +1,1 @@
+"""Where is a model bad? Metrics, intervals and tests of parts of the evaluated rows."""
