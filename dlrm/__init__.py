@@ -1,7 +1,9 @@
 """Train click-through-rate models at any scale from one configuration.
 
 The verbs of the command line are functions here: ``dlrm.prepare``, ``dlrm.train``,
-``dlrm.evaluate``, ``dlrm.predict``, ``dlrm.nearest`` and ``dlrm.table_vectors``.
+``dlrm.evaluate``, ``dlrm.calibrate``, ``dlrm.compare``, ``dlrm.predict``,
+``dlrm.nearest`` and ``dlrm.table_vectors``; ``dlrm.importance``,
+``dlrm.embedding_health`` and ``dlrm.explain_row`` are those of ``dlrm explain``.
 """
 
 from __future__ import annotations
@@ -11,9 +13,16 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_PLACES = {"resume": "train", "nearest": "embeddings", "table_vectors": "embeddings"}
+_PLACES = {
+    "resume": "train",
+    "nearest": "embeddings",
+    "table_vectors": "embeddings",
+    "importance": "explain",
+    "embedding_health": "explain",
+    "explain_row": "explain",
+}
 """Modules of verbs that are not called as their command is."""
-_VERBS = ("prepare", "train", "evaluate", "predict", *_PLACES)
+_VERBS = ("prepare", "train", "evaluate", "calibrate", "compare", "predict", *_PLACES)
 
 
 def __getattr__(name: str) -> Any:

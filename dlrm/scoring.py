@@ -9,7 +9,7 @@ differently.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,8 +32,10 @@ from dlrm.distributed.device import choose_device
 from dlrm.distributed.job import ALONE, Job
 from dlrm.distributed.lockstep import alike, in_lockstep
 from dlrm.distributed.watch import Phase
+from dlrm.evaluation.calibrated import Correction, describe_recalibration
 from dlrm.evaluation.gathering import collect_over_ranks
 from dlrm.evaluation.judge import Found, Judge, build_judge
+from dlrm.evaluation.true_rate import is_sampled
 from dlrm.row_names import ids_checked, watched
 from dlrm.run import Run, load_model
 
@@ -51,14 +53,23 @@ class Scored:
 
 
 def score_split(
-    run: Run, dataset: Dataset, *, split: str, checkpoint: Path, job: Job = ALONE
+    run: Run,
+    dataset: Dataset,
+    *,
+    split: str,
+    checkpoint: Path,
+    job: Job = ALONE,
+    recalibrated: bool = True,
 ) -> Scored | None:
     """Score one split of the run's dataset.
 
-    All processes of the job call this; all but the first one get None.
+    Logits are corrected by the keep rate and, unless ``recalibrated`` is false, by the
+    run's recalibrator. All processes of the job call this; all but the first one get
+    None.
 
     Raises:
         ConfigError: There is no such split, or it has no rows.
+        RunError: The recalibrator is another checkpoint's.
     """
     sizes = {name: found.num_rows for name, found in dataset.schema.splits.items()}
     if not sizes.get(split):
@@ -67,6 +78,9 @@ def score_split(
             f"split must name a split with rows, but '{split}' is none: the dataset "
             f"has {found}."
         )
+    correction = Correction(run.config.data)
+    if recalibrated:
+        correction = job.by_writer(lambda: correction_of(run, checkpoint))
     model, device = _load(run, checkpoint, job)
     dealt = whole_batches(run, job)
     own = dealt.of_split(job.together(lambda: dataset.split(split)))
@@ -77,7 +91,8 @@ def score_split(
     if predictions is None:
         return None
     assert len(predictions) == sizes[split], "a row was lost"
-    return Scored(predictions, dataset.side(split))
+    side, sampled = dataset.side(split), is_sampled(run.config.data, split)
+    return Scored(correction.apply(predictions, side, sampled=sampled), side)
 
 
 def _load(run: Run, checkpoint: Path, job: Job) -> tuple[nn.Module, torch.device]:
@@ -96,13 +111,16 @@ def score_rows(
     checkpoint: Path,
     with_labels: bool,
     outside: OutsideIds | None = None,
+    sampled: bool = False,
+    keep: Sequence[str] = (),
     job: Job = ALONE,
 ) -> Iterator[Scored]:
     """Apply the run's fitted transforms to raw rows and score them, part after part.
 
     Row ids count from 0 over all parts. Bad rows are errors, whatever the run's policy:
     the result is row for row with the input. ``outside`` counts ids that training
-    never saw.
+    never saw. ``sampled`` says that the rows were thinned as those of training.
+    ``keep`` are columns to be kept beside those that the run's data keeps.
 
     All processes of a job iterate to the end, and the first one alone is given the
     parts. Each reads and encodes all rows, since text has no rows to jump to, so
@@ -113,12 +131,15 @@ def score_rows(
         UserError: The input cannot be read as the run's data was.
     """
     data = input_config(run.config.data, rows)
+    kept = [*(data.keep or []), *keep]
+    data = dataclasses.replace(data, keep=kept if keep else data.keep)
     frame = rows if isinstance(rows, pd.DataFrame) else None
     # With labels a table would need its group, time and kept columns too, which new
     # rows may lack; label and weights are missed when the rows are read.
     required = with_labels and data.format is not SourceFormat.table
     source = open_source(data, frame, with_labels=required)
     transforms = FittedTransforms.load(run.folder)
+    correction = job.by_writer(lambda: correction_of(run, checkpoint))
     model, device = _load(run, checkpoint, job)
     judge, dealt = judge_of(run), whole_batches(run, job)
     observe = None if outside is None else outside.observe
@@ -132,6 +153,7 @@ def score_rows(
         found = collect_over_ranks(judge, model, batches, device, job)
         if found is not None:
             assert len(found) == len(encoded), "a row was lost"
+            found = correction.apply(found, side, sampled=sampled)
             found = dataclasses.replace(found, row_ids=found.row_ids + start)
             yield Scored(found, side)
         start += len(encoded)
@@ -170,6 +192,23 @@ def whole_batches(run: Run, job: Job) -> WholeBatches:
     return WholeBatches(
         run.schema, batch_size=size, rank=job.rank, world_size=job.world_size
     )
+
+
+def correction_of(run: Run, checkpoint: Path) -> Correction:
+    """Return what makes a checkpoint's logits true.
+
+    Raises:
+        RunError: The run's recalibrator is another checkpoint's, or is damaged.
+    """
+    return Correction.of_run(run.folder, run.config.data, checkpoint=checkpoint.name)
+
+
+def recalibration_of(run: Run, checkpoint: Path, found: Found) -> dict[str, Any] | None:
+    """Return recalibration.json's content; None where no logit was corrected."""
+    correction = correction_of(run, checkpoint)
+    if correction.does_nothing:
+        return None
+    return describe_recalibration(found, correction)
 
 
 def judge_of(run: Run) -> Judge:

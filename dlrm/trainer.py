@@ -27,7 +27,8 @@ from dlrm.distributed.job import ALONE, Job
 from dlrm.distributed.watch import Phase
 from dlrm.early_stopping import EarlyStopping
 from dlrm.evaluation.gathering import collect_over_ranks
-from dlrm.evaluation.judge import build_judge
+from dlrm.evaluation.judge import Found, build_judge
+from dlrm.evaluation.true_rate import split_to_true_rate
 from dlrm.interrupts import RunInterruptedError, StopSignals
 from dlrm.learner import Learner
 from dlrm.metric_log import METRICS_FILE, MetricLog, Record
@@ -300,7 +301,7 @@ class Trainer:
             )
         self.job.watch.enter(Phase.metrics, "the metrics of valid")
         # Computed once: what follows must be the same everywhere.
-        metrics = self.job.by_writer(lambda: self.judge.metrics(found))
+        metrics = self.job.by_writer(lambda: self.judge.metrics(self._true(found)))
         best = self.stopping.update(metrics[self.monitor.value], step=self.step)
         record: Record = {"step": self.step, "split": "valid"}
         record |= {name: metrics[name] for name in self.judge.logged}
@@ -312,6 +313,11 @@ class Trainer:
         )
         self.report(f"step {self.step:>7,}  valid  {shown}{'  best' if best else ''}")
         return best
+
+    def _true(self, found: Found) -> Found:
+        """Return validation rows at the rate of the whole log, if that was thinned."""
+        data = self.run.config.data
+        return split_to_true_rate(found, data, self.dataset, "valid")
 
     def _save(self, *, best: bool = False) -> None:
         epoch, position = divmod(self.step, self.steps_per_epoch)

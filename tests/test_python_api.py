@@ -13,7 +13,7 @@ from tests.runs import ClicksRun, clicks_overrides
 
 
 def test_there_is_a_function_for_each_verb():
-    for name in ("prepare", "train", "resume", "evaluate", "predict"):
+    for name in ("prepare", "train", "resume", "evaluate", "compare", "predict"):
         verb = getattr(dlrm, name)
         assert callable(verb)
         assert verb.__name__ == name

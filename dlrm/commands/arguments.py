@@ -42,6 +42,8 @@ class Arguments:
     code: list[Path]
     """Files named by ``--code``, in order."""
     multirun: bool = False
+    repeated: dict[str, list[str]] = field(default_factory=dict)
+    """Own keys that may be given several times, in order."""
 
 
 def parse(
@@ -50,16 +52,18 @@ def parse(
     *,
     positional: str | None = None,
     sweeps: bool = False,
+    repeatable: Iterable[str] = (),
 ) -> Arguments:
     """Take a command line apart.
 
     ``positional`` is the key that an argument without ``=`` stands for. ``-m`` is
-    refused unless the command ``sweeps``.
+    refused unless the command ``sweeps``. ``repeatable`` are those of the command's
+    keys that may be given several times.
 
     Raises:
         ConfigError: An argument is none of those, or a key is given twice.
     """
-    own = set(command_keys)
+    own, several = set(command_keys), set(repeatable)
     values: dict[str, str] = {}
     arguments = Arguments(values, [], [], any(_is_multirun(text) for text in argv))
     rest = iter(argv)
@@ -71,6 +75,8 @@ def parse(
             _check_sweeps(text, sweeps)
         elif text.startswith("-"):
             raise _unknown_flag(text, sweeps)
+        elif key in several and equals:
+            arguments.repeated.setdefault(key, []).append(value)
         elif key in own and equals:
             _set_once(values, key, value)
         elif positional and not equals and not text.startswith("~"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from dlrm.commands.arguments import CommandHelp, parse, required
 from dlrm.commands.code import check_code, import_code
 from dlrm.config.errors import ConfigError
 from dlrm.config.progress import report_line
+from dlrm.config.slices import SliceSpec, parse_slices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +42,11 @@ HELP = CommandHelp(
         "run": "the run directory that dlrm train printed",
         "split": "train, valid or test (the default)",
         "input": "a labelled file of raw rows instead of a split",
+        "sampled": "true where the non-clicks of input were thinned as in training",
         "name": "what the results of input are called; the file's name if not given",
         "checkpoint": "best (the default), last, or a name such as step_000000500",
+        "slices": "what to slice by instead of evaluation.slices, such as "
+        "device,country*device,time:day; [] is nothing",
         "processes": "how many processes of this machine share the work (1)",
     },
     examples=(
@@ -72,7 +77,9 @@ def main(argv: list[str]) -> int:
         split=values.get("split"),
         input=values.get("input"),
         name=values.get("name"),
+        sampled=_is_true(values.get("sampled", "false")),
         checkpoint=values.get("checkpoint", "best"),
+        slices=_slice_texts(values.get("slices")),
         code=arguments.code,
     )
     return 0
@@ -84,14 +91,18 @@ def evaluate(
     split: str | None = None,
     input: str | Path | pd.DataFrame | None = None,
     name: str | None = None,
+    sampled: bool = False,
     checkpoint: str = "best",
+    slices: Sequence[str] | None = None,
     code: Sequence[str | Path] = (),
     report: Callable[[str], None] = report_line,
 ) -> dict[str, Any]:
     """Evaluate a run and return the content of its metrics.json.
 
     ``input`` is a labelled file or DataFrame of raw rows, and ``name`` the folder of
-    its results; without one the file's name up to its first dot.
+    its results; without one the file's name up to its first dot. ``sampled`` says that
+    its non-clicks were thinned as those of training, by the run's own keep rate.
+    ``slices`` stand in for the run's ``evaluation.slices``.
 
     Processes that torchrun or Slurm has started share the work. Each returns the
     metrics, which are one process's; the first one writes and reports.
@@ -111,6 +122,12 @@ def evaluate(
             f"name is for the results of input, but no input is given: name={name}. "
             f"A split's results have the split's name; leave name out."
         )
+    if sampled and input is None:
+        raise ConfigError(
+            "sampled is for the rows of input, but no input is given. Which splits are "
+            "sampled is set by data.sampled_splits; leave sampled out."
+        )
+    specs = None if slices is None else parse_slices(slices, key="slices")
     import_code([Path(file) for file in code])
 
     from dlrm.distributed.device import choose_device
@@ -123,7 +140,14 @@ def evaluate(
     with joined(choose_device(config.trainer.device), watch=config.watch) as job:
         rows, name = input, name or split or "test"
         return evaluate_run(
-            opened, rows, name=name, checkpoint=checkpoint, report=report, job=job
+            opened,
+            rows,
+            name=name,
+            sampled=sampled,
+            checkpoint=checkpoint,
+            specs=specs,
+            report=report,
+            job=job,
         )
 
 
@@ -132,7 +156,9 @@ def evaluate_run(
     rows: str | Path | pd.DataFrame | None,
     *,
     name: str,
+    sampled: bool = False,
     checkpoint: str,
+    specs: Sequence[SliceSpec] | None = None,
     report: Callable[[str], None],
     job: Job,
 ) -> dict[str, Any]:
@@ -149,12 +175,18 @@ def evaluate_run(
         job.watch.enter(Phase.prepare, "opening the dataset")
         dataset = job.by_writer(lambda: open_dataset(run))
         metrics = evaluate_split(
-            run, dataset, split=name, checkpoint=checkpoint, job=job
+            run, dataset, split=name, checkpoint=checkpoint, specs=specs, job=job
         )
         lines: list[str] = []
     else:
         metrics, lines = _evaluate_input(
-            run, rows, name=name, checkpoint=checkpoint, job=job
+            run,
+            rows,
+            name=name,
+            sampled=sampled,
+            checkpoint=checkpoint,
+            specs=specs,
+            job=job,
         )
     if not job.is_writer:
         return metrics
@@ -162,6 +194,7 @@ def evaluate_run(
     lines.append(judge_of(run).describe(metrics))
     if group is not None and "auc" in metrics and "gauc" not in metrics:
         lines.append(f"No grouped AUC: the rows have no column '{group}'.")
+    lines += slice_lines(run, name)
     lines.append(f"\nreport  {run.evaluation(name) / 'report.html'}")
     for line in lines:
         report(line)
@@ -169,20 +202,37 @@ def evaluate_run(
 
 
 def evaluate_split(
-    run: Run, dataset: Dataset, *, split: str, job: Job, checkpoint: str = "best"
+    run: Run,
+    dataset: Dataset,
+    *,
+    split: str,
+    job: Job,
+    checkpoint: str = "best",
+    specs: Sequence[SliceSpec] | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint on one split of the run's dataset and write the results.
 
+    ``specs`` are what to slice by where not as ``evaluation.slices`` says.
+
     All processes of ``job`` call this and get the metrics.
     """
+    from dlrm.commands.slicing import Slicing
     from dlrm.distributed.watch import Phase
     from dlrm.run import find_checkpoint
     from dlrm.scoring import score_split
 
+    slicing = Slicing.of_run(run, specs)
+    job.by_writer(lambda: slicing.check_split(dataset))
     found = job.by_writer(lambda: find_checkpoint(run, checkpoint))
     scored = score_split(run, dataset, split=split, checkpoint=found, job=job)
     job.watch.enter(Phase.metrics, f"the metrics of {split}")
-    return job.by_writer(lambda: _write(run, scored, name=split, checkpoint=found))
+
+    def write() -> dict[str, Any]:
+        assert scored is not None, "the first process has what all have scored"
+        slices = slicing.of_split(scored, dataset, split)
+        return _write(run, scored, name=split, checkpoint=found, slices=slices)
+
+    return job.by_writer(write)
 
 
 def _result_name(rows: str | Path | pd.DataFrame, name: str | None) -> str:
@@ -203,43 +253,58 @@ def _evaluate_input(
     rows: str | Path | pd.DataFrame,
     *,
     name: str,
+    sampled: bool,
     checkpoint: str,
+    specs: Sequence[SliceSpec] | None,
     job: Job,
 ) -> tuple[dict[str, Any], list[str]]:
     """Evaluate on new labelled rows; say what ids of them training never saw."""
+    from dlrm.commands.slicing import Slicing
     from dlrm.data.transforms.outside_ids import OutsideIds
     from dlrm.distributed.watch import Phase
     from dlrm.run import find_checkpoint
     from dlrm.scoring import concatenate_scored, judge_of, score_rows
 
+    slicing = Slicing.of_run(run, specs)
     found = job.by_writer(lambda: find_checkpoint(run, checkpoint))
-    outside = OutsideIds()
+    outside = OutsideIds(keep_rows=True)
     scored = score_rows(
-        run, rows, checkpoint=found, with_labels=True, outside=outside, job=job
+        run,
+        rows,
+        checkpoint=found,
+        with_labels=True,
+        outside=outside,
+        sampled=sampled,
+        keep=slicing.columns,
+        job=job,
     )
     parts = list(scored)
     job.watch.enter(Phase.metrics, f"the metrics of {name}")
 
     def write() -> dict[str, Any]:
         whole = concatenate_scored(parts, judge_of(run))
-        return _write(run, whole, name=name, checkpoint=found, outside=outside)
+        slices = slicing.of_input(whole, outside, name=name, sampled=sampled)
+        return _write(
+            run, whole, name=name, checkpoint=found, outside=outside, slices=slices
+        )
 
     return job.by_writer(write), outside.describe(run.schema)
 
 
 def _write(
     run: Run,
-    scored: Scored | None,
+    scored: Scored,
     *,
     name: str,
     checkpoint: Path,
     outside: OutsideIds | None = None,
+    slices: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
+    from dlrm.evaluation.earlier import earlier_explanation
     from dlrm.evaluation.evaluation import ReportContext, write_evaluation
     from dlrm.metric_log import read_metrics
-    from dlrm.scoring import judge_of
+    from dlrm.scoring import judge_of, recalibration_of
 
-    assert scored is not None, "the first process has what all have scored"
     manifest = run.manifest()
     context = ReportContext(
         run=run.folder.name,
@@ -249,6 +314,14 @@ def _write(
         config=dataclasses.asdict(run.config),
         provenance={key: manifest[key] for key in _PROVENANCE},
         history=read_metrics(run.folder),
+        slices=slices,
+        recalibration=recalibration_of(run, checkpoint, scored.predictions),
+        importance=earlier_explanation(
+            run.evaluation(name), "importance", checkpoint=checkpoint.name
+        ),
+        embeddings=earlier_explanation(
+            run.evaluation(name), "embeddings", checkpoint=checkpoint.name
+        ),
     )
     return write_evaluation(
         run.evaluation(name),
@@ -259,6 +332,30 @@ def _write(
         context=context,
         outside_ids=None if outside is None else outside.record(),
     )
+
+
+def slice_lines(run: Run, name: str) -> list[str]:
+    """Return what a terminal is told of the slices of an evaluation just written."""
+    from dlrm.evaluation.slices.evaluating import describe_slices
+
+    path = run.evaluation(name) / "slices.json"
+    if not path.is_file():
+        return []
+    lines = describe_slices(json.loads(path.read_text(encoding="utf-8")))
+    return ["", *lines] if lines else []
+
+
+def _slice_texts(text: str | None) -> list[str] | None:
+    if text is None:
+        return None
+    bare = text.removeprefix("[").removesuffix("]").strip()
+    return [part.strip() for part in bare.split(",")] if bare else []
+
+
+def _is_true(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ConfigError(f"sampled must be true or false, but it is '{text}'.")
+    return text == "true"
 
 
 def _group_column(run: Run, scored: Scored) -> str | None:

@@ -167,6 +167,7 @@ def _train(
     from dlrm.data.storage.dataset import Dataset
     from dlrm.distributed.watch import Phase
     from dlrm.earlier_run import earlier_run
+    from dlrm.evaluation.slices.future import refuse_future
     from dlrm.run import create_run, open_dataset
 
     _check_one_config(config, job)
@@ -178,6 +179,8 @@ def _train(
     job.watch.enter(Phase.prepare, "preparing the data")
     folder = job.by_writer(lambda: prepare_dataset(config.data, frame=frame))
     dataset = _opened(job, lambda: Dataset.open(folder, verify=job.is_writer))
+    if config.evaluation.forbid_future:
+        job.by_writer(lambda: refuse_future(dataset, config.data))
     run = job.by_writer(lambda: create_run(config, dataset=folder, code=files, job=job))
     _fit_and_judge(run, dataset, report, job, is_new=True)
     return run
@@ -296,7 +299,8 @@ def _fit_and_judge(
     *,
     is_new: bool = False,
 ) -> None:
-    from dlrm.commands.evaluate import evaluate_split
+    from dlrm.commands.calibrate import calibrate_after_training, check_calibration
+    from dlrm.commands.evaluate import evaluate_split, slice_lines
     from dlrm.distributed.watch import Phase
     from dlrm.interrupts import RunInterruptedError
     from dlrm.run import locked, removed_unless_built
@@ -308,6 +312,7 @@ def _fit_and_judge(
         job.by_writer(lambda: stack.enter_context(locked(run)))
         cleaned = is_new and job.is_writer
         with removed_unless_built(run) if cleaned else nullcontext():
+            check_calibration(run, dataset)
             trainer = Trainer(run, dataset, report=report, job=job)
             if is_new:
                 trainer.begin()
@@ -320,12 +325,15 @@ def _fit_and_judge(
         report = trainer.report
         del trainer  # Frees the optimizer state before the evaluation.
         job.watch.enter(Phase.evaluate, "the evaluation at the end")
+        calibrate_after_training(run, dataset, report, job)
         for split in [s for s in _JUDGED if dataset.schema.num_rows(s)][:1]:
             metrics = evaluate_split(run, dataset, split=split, job=job)
             if not job.is_writer:
                 continue
             shown = judge_of(run).describe(metrics)
             report(f"\nBest checkpoint on the {split} split:\n{shown}")
+            for line in slice_lines(run, split):
+                report(line)
             report(f"\nreport  {run.evaluation(split) / 'report.html'}")
         report(f"run     {run.folder}")
         job.watch.enter(Phase.end)

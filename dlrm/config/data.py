@@ -212,6 +212,14 @@ class DataConfig:
     time_column: str | None = None
     weight_column: str | None = None
     """Sample weights, at least 0."""
+    negative_keep_rate: float | None = None
+    """Share of the non-clicks that were kept when the training rows were made."""
+    keep_rate_column: str | None = None
+    """In its place where the share differs between rows: a column with that of
+    non-clicks like the row, on clicks, other splits and new rows too; 1 where missing.
+    """
+    sampled_splits: list[str] | None = None
+    """Which of train, valid and test were thinned so; the others hold all rows."""
 
     split: Split = Split.random
     split_fractions: list[float] = field(default_factory=lambda: [0.8, 0.1, 0.1])
@@ -251,6 +259,7 @@ class DataConfig:
         check_tables(self.sparse_features)
         self._refuse_label_as_feature()
         self._check_label()
+        self._check_keep_rate()
         self._check_columns()
         self._check_files()
         self._check_source_sections()
@@ -291,6 +300,40 @@ class DataConfig:
             self.label_delimiter,
         )
         bag_delimiter(self.label_delimiter, key=key)
+
+    @property
+    def keep_rate_key(self) -> str | None:
+        """The key by which the share of kept non-clicks is given; None without one."""
+        if self.keep_rate_column is not None:
+            return "data.keep_rate_column"
+        return None if self.negative_keep_rate is None else "data.negative_keep_rate"
+
+    def _check_keep_rate(self) -> None:
+        rate, key, splits = (
+            self.negative_keep_rate,
+            self.keep_rate_key,
+            self.sampled_splits,
+        )
+        if rate is not None:
+            require(0 < rate <= 1, "data.negative_keep_rate", "in (0, 1]", rate)
+            both = self.keep_rate_column is not None
+            wanted = "unset beside data.keep_rate_column"
+            require(not both, "data.negative_keep_rate", wanted, rate)
+        if key is None:
+            wanted = "unset without data.negative_keep_rate or data.keep_rate_column"
+            require(splits is None, "data.sampled_splits", wanted, splits)
+            return
+        known = splits is not None and "train" in splits and {*splits} <= {*SPLITS}
+        require(
+            known,
+            "data.sampled_splits",
+            f"train and those of valid and test that were thinned too, as {key} is set",
+            splits,
+            hint="Type, for example, data.sampled_splits=[train,valid]",
+        )
+        if self.keep_rate_column is not None:
+            wanted = "another column than data.label"
+            require(self.keep_rate_column != self.label, key, wanted, self.label)
 
     def _check_files(self) -> None:
         for name in self.files:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlrm.config.calibration import CalibrationConfig, CalibrationMethod
 from dlrm.config.checks import require
 from dlrm.config.data import DataConfig
 from dlrm.config.errors import ConfigError
+from dlrm.config.evaluation import EvaluationConfig
 from dlrm.config.hardware import HardwareConfig
 from dlrm.config.keys import did_you_mean
 from dlrm.config.launcher import LauncherConfig
@@ -46,6 +48,8 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
     hardware: HardwareConfig | None = None
@@ -83,6 +87,11 @@ class Config:
         clicks, weight = task is TaskName.click, self.trainer.positive_weight
         wanted = "1 but for the task click"
         require(clicks or weight == 1, "trainer.positive_weight", wanted, weight)
+        method, wanted = self.calibration.method, "none but for the task click"
+        fitted = method is not CalibrationMethod.none
+        require(clicks or not fitted, "calibration.method", wanted, method.value)
+        key, wanted = self.data.keep_rate_key, "unset but for the task click"
+        require(clicks or key is None, key or "", wanted, "set")
         self.task.monitor(self.data.label_kind, self.trainer.monitor)
         require(
             not self.resume or self.run_name is not None,
@@ -90,6 +99,7 @@ class Config:
             "false without run_name, which says what to go on with",
             self.resume,
         )
+        self.evaluation.check_columns(self.data)
         width = self.model.get("embedding_dim")
         check_table_widths(self.data.sparse_features, width)
         known = list(features_by_table(self.data.sparse_features))

@@ -37,6 +37,13 @@ def test_a_positional_path_may_hold_an_equals_sign_where_it_exists(workdir: Path
     assert arguments.overrides == ["label=clicked"]
 
 
+def test_a_repeatable_key_keeps_all_its_values_in_order():
+    arguments = parse(["run=b", "input=x", "run=a=1"], KEYS, repeatable=("run",))
+    assert arguments.repeated == {"run": ["b", "a=1"]}
+    assert arguments.values == {"input": "x"}
+    assert arguments.overrides == []
+
+
 def test_code_is_taken_off_in_both_spellings(workdir: Path):
     for name in ("a.py", "b.py"):
         (workdir / name).touch()

@@ -18,10 +18,14 @@ from tests.runs import CLICKS, ClicksRun, digest
 
 ALWAYS = {
     "num_examples", "num_positives", "auc", "log_loss", "normalized_entropy", "brier",
-    "calibration", "ece", "pr_auc", "accuracy",
+    "calibration", "ece", "pr_auc", "accuracy", "rig", "brier_reliability",
+    "brier_resolution", "brier_uncertainty", "brier_within_bin", "ece_equal_width",
+    "ece_debiased", "top_decile_capture", "lift_top_decile", "precision_at_0_5",
+    "recall_at_0_5", "f1_at_0_5", "intervals",
 }  # fmt: skip
 GROUPED = {
     "gauc", "gauc_num_groups", "gauc_num_groups_left_out", "gauc_num_rows_left_out",
+    "gauc_by_clicks", "ndcg_at_10", "mrr", "hit_rate_at_10",
 }  # fmt: skip
 
 

@@ -43,6 +43,8 @@ def _needs(
         yield "data.label", data.label
         if data.weight_column is not None:
             yield "data.weight_column", data.weight_column
+    if data.keep_rate_column is not None:
+        yield "data.keep_rate_column", data.keep_rate_column
     if with_split and data.split is Split.column and data.split_column is not None:
         yield "data.split_column", data.split_column
     if with_split and data.split is Split.leave_last and data.group_column is not None:

@@ -35,6 +35,7 @@ from dlrm.config.features import DenseFeature, Encoding, Missing, SparseFeature
 from dlrm.config.labels import LabelKind
 from dlrm.data.columns.canonical_text import encode_text
 from dlrm.data.columns.class_lists import parse_classes
+from dlrm.data.columns.keep_rates import keep_rates
 from dlrm.data.columns.parse_numbers import Numbers, parse_numbers, parse_times
 from dlrm.data.columns.raw_bags import parse_bags
 from dlrm.data.columns.required import check_columns
@@ -74,6 +75,7 @@ def typed_columns(
     if with_labels:
         work.add_label()
         work.add_weight()
+    work.check_keep_rate()
     if with_split:
         work.add_split_keys()
     for name, dense in data.dense_features.items():
@@ -133,6 +135,13 @@ class _Typing:
         self._report(column, "a finite weight of at least 0", bad)
         with np.errstate(over="ignore"):
             self.typed["weight"] = pa.array(weights.astype(np.float32))
+
+    def check_keep_rate(self) -> None:
+        """Refuse shares outside (0, 1]; the column itself is kept as it came."""
+        column = self.data.keep_rate_column
+        if column is not None:
+            rates = keep_rates(self.raw(column), column)
+            self._report(column, "a share in (0, 1] or missing", rates.bad)
 
     def add_split_keys(self) -> None:
         data = self.data

@@ -10,7 +10,9 @@ from typing import Any
 from dlrm.config.data import DataConfig
 from dlrm.config.schema import FORMAT_VERSION
 
-_SHAPES_NOTHING = ("prepared", "source", "all_clicks")
+_SHAPES_NOTHING = (
+    "prepared", "source", "all_clicks", "negative_keep_rate", "sampled_splits",
+)  # fmt: skip
 _MODEL_OPTIONS = ("embedding_dim", "pooling")
 
 
@@ -23,6 +25,9 @@ def fingerprint_of(data: DataConfig, identity: dict[str, Any]) -> str:
     settings = dataclasses.asdict(data)
     for key in _SHAPES_NOTHING:
         del settings[key]
+    if settings["keep_rate_column"] is None:
+        # Datasets from before there was the setting keep their name.
+        del settings["keep_rate_column"]
     for feature in settings["sparse_features"].values():
         for key in _MODEL_OPTIONS:
             del feature[key]

@@ -13,8 +13,14 @@ ORIGIN_COLUMNS = ("__file", "__row")
 
 
 def raw_columns(data: DataConfig) -> list[str]:
-    """List the columns kept as they came: id, group, time, ``data.keep``."""
-    named = [data.id_column, data.group_column, data.time_column, *(data.keep or [])]
+    """List the columns kept as they came: id, group, time, rate, ``data.keep``."""
+    named = [
+        data.id_column,
+        data.group_column,
+        data.time_column,
+        data.keep_rate_column,
+        *(data.keep or []),
+    ]
     return list(dict.fromkeys(column for column in named if column is not None))
 
 

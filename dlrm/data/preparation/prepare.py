@@ -89,13 +89,15 @@ def iter_encoded(
 ) -> Iterator[tuple[EncodedRows, pa.Table]]:
     """Yield new raw rows under fitted transforms, each part with its side columns.
 
-    Side columns are ``__file``, ``__row`` and those kept columns that the rows have.
+    Side columns are ``__file``, ``__row`` and those columns that the rows have of the
+    dataset's kept ones and of ``data.keep``.
     ``observe``, where given, is told about the rows' ids.
 
     Raises:
         DataError: A row cannot be read as ``data`` says.
     """
     raw = raw_columns(data)
+    kept = tuple(dict.fromkeys([*transforms.schema.kept_columns, *raw]))
     for chunk in source.chunks():
         found = chunk.table.column_names
         typed = typed_columns(
@@ -105,5 +107,5 @@ def iter_encoded(
             with_labels=with_labels,
             with_split=False,
         ).table
-        side = side_table(typed, data, transforms.schema.kept_columns)
+        side = side_table(typed, data, kept)
         yield transforms.encode(typed, observe), side

@@ -31,11 +31,14 @@ class NeededColumns:
 def needed_columns(data: DataConfig, *, with_labels: bool) -> NeededColumns:
     """List the columns that ``data`` names.
 
-    Rows that are only to be scored (``with_labels`` false) need their features and
-    their id; label, weight, group, time and kept columns are read where they exist.
+    Rows that are only to be scored (``with_labels`` false) need their features, their
+    keep rate and their id; label, weight, group, time and kept columns are read where
+    they exist.
     """
     label, row_id = [("data.label", data.label)], [("data.id_column", data.id_column)]
     about, features = _about_rows(data), _of_features(data)
+    # Without it a row's true probability cannot be told.
+    features.append(("data.keep_rate_column", data.keep_rate_column))
     if with_labels:
         first, last = [*label, *row_id, *about, *features], []
     else:

@@ -19,8 +19,10 @@ _SENT = {
 class OutsideIds:
     """Counts by feature over all rows that were encoded with ``observe``."""
 
-    def __init__(self) -> None:
-        """Start at zero."""
+    def __init__(self, *, keep_rows: bool = False) -> None:
+        """Start at zero; ``keep_rows`` notes the rows too, a bit a row and feature."""
+        self._keep_rows = keep_rows
+        self._bits: defaultdict[str, list[tuple[np.ndarray, int]]] = defaultdict(list)
         self._ids: defaultdict[str, int] = defaultdict(int)
         self._outside: defaultdict[str, int] = defaultdict(int)
 
@@ -30,6 +32,23 @@ class OutsideIds:
         """Count one feature's ids; see ``Observer``."""
         self._ids[name] += is_outside.size
         self._outside[name] += int(np.count_nonzero(is_outside))
+        if self._keep_rows:
+            rows = is_outside
+            if lengths is not None:
+                rows = np.zeros(len(lengths), dtype=bool)
+                rows[np.repeat(np.arange(len(lengths)), lengths)[is_outside]] = True
+            self._bits[name].append((np.packbits(rows), len(rows)))
+
+    def rows(self, name: str) -> np.ndarray:
+        """Say which rows have such an id of a feature, one of its bag at least: [R].
+
+        There are no rows unless they were to be kept.
+        """
+        parts = [
+            np.unpackbits(bits, count=size).astype(bool)
+            for bits, size in self._bits[name]
+        ]
+        return np.concatenate([np.zeros(0, dtype=bool), *parts])
 
     def record(self) -> dict[str, dict[str, int]]:
         """Return by feature ``num_ids`` and ``num_outside``."""
