@@ -74,7 +74,10 @@ def test_a_run_holds_all_that_is_promised(trained: Run):
         "checkpoints", "evaluation",
     }  # fmt: skip
     found = {path.name for path in trained.evaluation("test").iterdir()}
-    assert found == {"metrics.json", "predictions.parquet", "report.html"}
+    assert found == {
+        "metrics.json", "predictions.parquet", "report.html", "report.md",
+        "slices.json",
+    }  # fmt: skip
 
 
 def test_lines_of_results_go_to_the_report_that_was_given(
