@@ -97,10 +97,13 @@ def test_a_file_of_the_splits_rows_gives_the_splits_metrics(
     of_split = saved_metrics(clicks.run, "test")
     assert metrics.keys() == of_split.keys()
     assert metrics.get("undefined") == of_split.get("undefined")
-    for name in metrics.keys() - {"undefined", "intervals"}:
+    for name in metrics.keys() - {"undefined", "intervals", *metrics["undefined"]}:
         assert metrics[name] == pytest.approx(of_split[name], rel=1e-6), name
-    for name, interval in of_split["intervals"].items():
-        assert metrics["intervals"][name] == pytest.approx(interval, rel=1e-6), name
+    intervals, found = of_split["intervals"], metrics["intervals"]
+    assert found.keys() == intervals.keys()
+    for name in intervals.keys() - {"unit"}:
+        assert found[name] == pytest.approx(intervals[name], rel=1e-6), name
+    assert found["unit"] == intervals["unit"] == "group"
     assert predictions(copied, "monday")["impression_id"].tolist() == ids.tolist()
     assert (copied.evaluation("monday") / "report.html").is_file()
 
