@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+KILLS ?= 200
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); \
 	if [ $$n -gt 8 ]; then echo 8; else echo $$n; fi)
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -15,8 +16,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := requirements/constraints.txt
 STAMP := $(VENV)/.installed-$(BUILD)
+KERNELS := $(wildcard dlrm/kernels/csrc/*)
+# Not isolated: the native kernels are built against the torch that will run them.
+INSTALL := install -q -c $(CONSTRAINTS) --no-build-isolation -e
 
-.PHONY: help setup train test test-all test-gpu lint format clean
+.PHONY: help setup train test test-all test-gpu crash lint format clean
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -38,6 +42,10 @@ test-all: setup
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu
 
+# Kill a run at random moments, resume it each time, compare its end to the bit.
+crash: setup
+	$(BIN)/python -m tests.crash kills=$(KILLS)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,7 +56,7 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf $(VENV) build dist dlrm/kernels/*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage*
 
 $(BIN)/python:
 	@$(PYTHON) -c 'pass' 2>/dev/null || { \
@@ -62,15 +70,18 @@ $(BIN)/python:
 			"sudo apt-get install python3-venv" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(BIN)/python pyproject.toml $(CONSTRAINTS)
+$(STAMP): $(BIN)/python pyproject.toml setup.py $(KERNELS) $(CONSTRAINTS)
 	$(MAKE) --no-print-directory install-$(BUILD)
 	$(BIN)/dlrm --version
+	@$(BIN)/python -c 'from dlrm.kernels.library import why_absent; \
+		print("native kernels:", why_absent() or "built")'
 	touch $@
 
 .PHONY: install-cpu install-gpu
 
-# torch comes first and alone: its CPU build is on an index of its own. torchrec comes
-# last and alone: it would pull in the CUDA fbgemm-gpu, which shares files with the CPU's.
+# torch comes first and alone: its CPU build is on an index of its own. What it depends
+# on follows, as building against it imports it. torchrec comes last and alone: it would
+# pull in the CUDA fbgemm-gpu, which shares files with the CPU's.
 install-cpu:
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; then :; \
 	elif [ -n "$(TORCH_CPU_INDEX)" ] && $(PIP) --retries 0 --timeout 15 install -q \
@@ -79,8 +90,10 @@ install-cpu:
 		echo "Installing torch from the ordinary index."; \
 		$(PIP) install -q --no-deps -c $(CONSTRAINTS) torch; \
 	fi
-	$(PIP) install -q -c $(CONSTRAINTS) -e '.[cpu,dev]'
+	$(PIP) install -q -c $(CONSTRAINTS) torch setuptools packaging
+	$(PIP) $(INSTALL) '.[cpu,dev]'
 	$(PIP) install -q -c $(CONSTRAINTS) --no-deps torchrec
 
 install-gpu:
-	$(PIP) install -q -c $(CONSTRAINTS) -e '.[gpu,dev]'
+	$(PIP) install -q -c $(CONSTRAINTS) torch setuptools packaging
+	$(PIP) $(INSTALL) '.[gpu,dev]'

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.commands.probe import (
+    NATIVE_KERNELS,
     SMOKE_RUN,
     installed_version,
     local_version,
@@ -91,6 +92,7 @@ def examine() -> Iterator[Finding]:
     yield check_import("torchrec", "torchrec", install_line(has_gpu))
     for distribution, module in LIBRARIES.items():
         yield check_import(distribution, module, f"{_pip()} {distribution}")
+    yield check_native()
     yield check_cuda(has_gpu)
     yield check_smoke(has_gpu)
 
@@ -160,6 +162,14 @@ def check_import(distribution: str, module: str, mend: str) -> Finding:
     if version is not None:
         mend = mend.replace("install ", "install --force-reinstall ")
     return Finding(False, distribution, what, mend)
+
+
+def check_native() -> Finding:
+    """Report the compiled kernels; fbgemm's and torch's do their work without them."""
+    probe = run_python(NATIVE_KERNELS)
+    there = probe.ok and probe.output.startswith("built for")
+    what = probe.output if there else f"absent, which costs speed alone: {probe.output}"
+    return Finding(True, "native kernels", what, warning=not there)
 
 
 def check_cuda(has_gpu: bool) -> Finding:

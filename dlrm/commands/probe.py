@@ -27,6 +27,11 @@ assert rows[1].tolist() == [-1.0] * 4 and rows[2].tolist() == [-0.5] * 4, rows
 print("ok")
 """
 
+NATIVE_KERNELS = """
+from dlrm.kernels.library import instruction_set, why_absent
+print(why_absent() or f"built for this torch, running on {instruction_set()}")
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Probe:

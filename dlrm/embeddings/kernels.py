@@ -16,6 +16,7 @@ from dlrm.embeddings.bags import Bags
 from dlrm.embeddings.fbgemm_bags import FbgemmBags, fbgemm_refusal
 from dlrm.embeddings.kernel_options import KernelOptions, TableConfig, kernel_options
 from dlrm.embeddings.names import table_name
+from dlrm.embeddings.native_bags import NativeBags, native_refusal
 from dlrm.embeddings.storage import storage_refusal
 from dlrm.embeddings.torch_bags import TorchBags
 
@@ -23,14 +24,17 @@ from dlrm.embeddings.torch_bags import TorchBags
 class Kernel(Enum):
     """Who looks up and updates a table."""
 
+    native = "native"
     fbgemm = "fbgemm"
     torch = "torch"
 
 
 def choose_kernel(options: KernelOptions, device: torch.device) -> Kernel:
-    """Return fbgemm where its numbers are right, else torch."""
+    """Return the fastest whose numbers are right: native, fbgemm, else torch."""
     if options.storage is Storage.dense:
         return Kernel.torch
+    if native_refusal(options, device) is None:
+        return Kernel.native
     return Kernel.torch if fbgemm_refusal(options, device) else Kernel.fbgemm
 
 
@@ -72,11 +76,10 @@ def build_kernels(
             )
         _check_storage(table, options, device, kernel)
         chosen = kernel or choose_kernel(options, device)
-        if chosen is Kernel.fbgemm:
-            _check_fbgemm(table, options, device)
-            if options.pooling is not PoolingType.NONE:
-                # It pools tables of any widths in one go.
-                options = dataclasses.replace(options, embedding_dim=0)
+        _check_kernel(table, options, device, chosen)
+        if chosen is not Kernel.torch and options.pooling is not PoolingType.NONE:
+            # These pool tables of any widths in one go.
+            options = dataclasses.replace(options, embedding_dim=0)
         members = next((m for k, o, m in groups if (k, o) == (chosen, options)), None)
         if members is None:
             groups.append((chosen, options, [table]))
@@ -100,6 +103,8 @@ def _build(
     device: torch.device,
 ) -> Bags:
     match kernel:
+        case Kernel.native:
+            return NativeBags(tables, options)
         case Kernel.fbgemm:
             return FbgemmBags(tables, options, device=device)
         case Kernel.torch:
@@ -146,13 +151,16 @@ def _check_storage(
         )
 
 
-def _check_fbgemm(
-    table: TableConfig, options: KernelOptions, device: torch.device
+def _check_kernel(
+    table: TableConfig, options: KernelOptions, device: torch.device, kernel: Kernel
 ) -> None:
-    reason = fbgemm_refusal(options, device)
+    if kernel is Kernel.torch:
+        return
+    refusal = native_refusal if kernel is Kernel.native else fbgemm_refusal
+    reason = refusal(options, device)
     if reason is not None:
         raise ConfigError(
-            f"kernel=fbgemm must be left to tables whose options it computes right, "
-            f"but table '{table_name(table.name)}' has {reason}. Leave the kernel to "
-            f"choose_kernel, or take kernel=torch."
+            f"kernel={kernel.value} must be left to tables whose options it computes "
+            f"right, but table '{table_name(table.name)}' has {reason}. Leave the "
+            f"kernel to choose_kernel, or take kernel=torch."
         )

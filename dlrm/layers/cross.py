@@ -10,6 +10,8 @@ from enum import Enum
 import torch
 from torch import nn
 
+from dlrm.layers.cross_layers import cross_layers
+from dlrm.layers.dense_passes import is_fused
 from dlrm.layers.low_rank_cross import LowRankCross
 from dlrm.layers.mixture_cross import MixtureCross
 
@@ -42,6 +44,9 @@ class FullRankCross(nn.Module):
 
     def forward(self, x_BI: torch.Tensor) -> torch.Tensor:
         """Return the crossed input, shape [B, I]."""
+        if is_fused(x_BI):
+            linears = [m for m in self.maps if isinstance(m, nn.Linear)]
+            return cross_layers(x_BI, [(m.weight, m.bias) for m in linears])
         crossed_BI = x_BI
         for linear in self.maps:
             crossed_BI = torch.addcmul(crossed_BI, x_BI, linear(crossed_BI))

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from dlrm.layers.native_pairs import native_pairs
+
 
 class Scratch:
     """One buffer for Gram matrices, kept from step to step.
@@ -103,6 +105,10 @@ class DotInteraction(nn.Module):
                 f"A dot interaction of {self.num_vectors} vectors takes "
                 f"[B, {self.num_vectors}, D], but got {list(x_BFD.shape)}."
             )
+        width = x_BFD.shape[2]
+        found = native_pairs(None, x_BFD.flatten(1), width=width) if width else None
+        if found is not None:
+            return found
         return _PairProducts.apply(  # type: ignore[no-untyped-call]
             x_BFD, self.cell_of_pair, self.pair_of_cell, self.scratch
         )

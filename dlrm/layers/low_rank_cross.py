@@ -5,8 +5,13 @@ Shape suffixes: B = batch, I = input width, R = rank.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
+
+from dlrm.layers.cross_layers import cross_layers
+from dlrm.layers.dense_passes import is_fused
 
 
 class LowRankCross(nn.Module):
@@ -30,7 +35,11 @@ class LowRankCross(nn.Module):
 
     def forward(self, x_BI: torch.Tensor) -> torch.Tensor:
         """Return the crossed input, shape [B, I]."""
+        pairs = list(zip(self.down, self.up, strict=True))
+        if is_fused(x_BI):
+            layers: Any = [(down.weight, up.weight, up.bias) for down, up in pairs]
+            return cross_layers(x_BI, layers)
         crossed_BI = x_BI
-        for down, up in zip(self.down, self.up, strict=True):
+        for down, up in pairs:
             crossed_BI = torch.addcmul(crossed_BI, x_BI, up(down(crossed_BI)))
         return crossed_BI

@@ -21,7 +21,7 @@ from dlrm.config.schema import FeatureSchema
 from dlrm.data.batch import Batch
 from dlrm.embeddings.features import FeatureEmbeddings
 from dlrm.layers.cross import CrossKind, CrossNetwork, build_cross
-from dlrm.layers.dot_interaction import DotInteraction
+from dlrm.layers.joined_dot import JoinedDot
 from dlrm.layers.mlp import MLP
 from dlrm.layers.projected_dot import ProjectedDot
 from dlrm.layers.projections import Projections
@@ -99,10 +99,6 @@ class DLRM(nn.Module):
         if schema.num_dense:
             self.bottom_mlp = MLP(schema.num_dense, [*config.bottom_mlp, width])
         kind = config.interaction
-        self.pairs: DotInteraction | None = None
-        if kind in (Interaction.dot, Interaction.dot_cat):
-            _check_num_vectors(num_vectors)
-            self.pairs = DotInteraction(num_vectors)
         self.mixer = _build_mixer(config, num_vectors * width)
         self.keeps_vectors = kind in (Interaction.cat, Interaction.dot_cat)
         # Kept or crossed vectors hold the dense one; products leave it out.
@@ -110,9 +106,20 @@ class DLRM(nn.Module):
         top_dim = num_vectors * width if self.keeps_vectors else 0
         if self.keeps_dense and self.bottom_mlp is not None:
             top_dim += width
-        for part in (self.pairs, self.mixer):
-            top_dim += part.output_dim if part is not None else 0
+        if kind in (Interaction.dot, Interaction.dot_cat):
+            _check_num_vectors(num_vectors)
+            top_dim += num_vectors * (num_vectors - 1) // 2
+        if self.mixer is not None:
+            top_dim += self.mixer.output_dim
         self.padding = -top_dim % _ALIGNMENT
+        self.pairs: JoinedDot | None = None
+        if kind in (Interaction.dot, Interaction.dot_cat):
+            has_dense = int(self.bottom_mlp is not None)
+            self.pairs = JoinedDot(
+                num_vectors,
+                num_kept=num_vectors if self.keeps_vectors else has_dense,
+                padding=self.padding,
+            )
         self.top_mlp = MLP(
             top_dim + self.padding,
             config.top_mlp,
@@ -123,11 +130,9 @@ class DLRM(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return logits [B, 1]."""
-        joined = self.embedding_dropout(self._embed(batch))
-        if self.bottom_mlp is None:
-            return self.top_mlp(self._interact(joined, None))
-        dense = self.bottom_mlp(batch.dense)
-        return self.top_mlp(self._interact(torch.cat([dense, joined], dim=1), dense))
+        pooled = self.embedding_dropout(self._embed(batch))
+        dense = None if self.bottom_mlp is None else self.bottom_mlp(batch.dense)
+        return self.top_mlp(self._interact(pooled, dense))
 
     def _embed(self, batch: Batch) -> torch.Tensor:
         """Return the embeddings at one width, side by side; [B, 0] without any."""
@@ -138,15 +143,16 @@ class DLRM(nn.Module):
         return torch.cat(self.projections(self.embeddings(batch.sparse)), dim=1)
 
     def _interact(
-        self, joined: torch.Tensor, dense: torch.Tensor | None
+        self, pooled: torch.Tensor, dense: torch.Tensor | None
     ) -> torch.Tensor:
+        if self.pairs is not None:
+            return self.pairs(pooled, dense)
+        joined = pooled if dense is None else torch.cat([dense, pooled], dim=1)
         parts = []
         if self.keeps_vectors:
             parts.append(joined)
         elif self.keeps_dense and dense is not None:
             parts.append(dense)
-        if self.pairs is not None:
-            parts.append(self.pairs(joined.unflatten(1, (self.pairs.num_vectors, -1))))
         if self.mixer is not None:
             parts.append(self.mixer(joined))
         if self.padding:

@@ -22,6 +22,7 @@ VARIABLES = (
     "TORCHELASTIC_RESTART_COUNT",
     "TORCHELASTIC_RUN_ID",
     "TORCHELASTIC_USE_AGENT_STORE",
+    "DLRM_NATIVE",
 )
 
 
@@ -36,11 +37,19 @@ def test_nothing_is_set_by_default():
 
 
 def test_variables_are_typed(monkeypatch: pytest.MonkeyPatch):
-    values = ("1", "/data", "1", "1", "/tmp/error.json", "2", "job", "True")
+    values = ("1", "/data", "1", "1", "/tmp/error.json", "2", "job", "True", "0")
     for name, value in zip(VARIABLES, values, strict=True):
         monkeypatch.setenv(name, value)
     assert read_environment() == Environment(
-        True, Path("/data"), True, True, Path("/tmp/error.json"), "2", "job", True
+        True,
+        Path("/data"),
+        True,
+        True,
+        Path("/tmp/error.json"),
+        "2",
+        "job",
+        True,
+        False,
     )
 
 

@@ -14,11 +14,34 @@ from torchrec.modules.embedding_modules import (
 )
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from dlrm.config.optimizer import SparseOptimizer
+from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
 from dlrm.config.table_options import Gradient, TableOptions
+from dlrm.embeddings.kernels import Kernel
 from dlrm.embeddings.table_config import BagTableConfig, RowTableConfig
+from dlrm.kernels.library import native
 
 CPU = torch.device("cpu")
+KERNELS = [kernel for kernel in Kernel if kernel is not Kernel.native or native()]
+"""Those that are there: the package also works where nothing was compiled."""
+_TRAINED_BY = {
+    Kernel.torch: [name.value for name in SparseOptimizerName],
+    Kernel.fbgemm: ["sgd", "adagrad", "rowwise_adagrad"],
+    Kernel.native: [
+        "sgd",
+        "adagrad",
+        "rowwise_adagrad",
+        "adam",
+        "partial_rowwise_adam",
+    ],
+}
+TRAINERS = [
+    (kernel, SparseOptimizerName(name))
+    for kernel in KERNELS
+    for name in _TRAINED_BY[kernel]
+]
+"""Every kernel with every optimizer that it has."""
+FUSED = "NativeBags" if native() else "FbgemmBags"
+"""What serves tables without particular options on a CPU."""
 
 
 def table(

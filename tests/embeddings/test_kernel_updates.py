@@ -1,4 +1,4 @@
-"""Both kernels against float64 loops: pooled values, updates and optimizer state."""
+"""Every kernel against float64 loops: pooled values, updates and optimizer state."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from dlrm.embeddings.kernel_options import kernel_options
 from dlrm.embeddings.kernels import Kernel, build_kernels, choose_kernel
 from dlrm.embeddings.local import to_local
 from dlrm.embeddings.state import set_sparse_rate_factor, table_states
-from tests.embeddings.oracle import CPU, keyed_bags, plain_model, table
+from tests.embeddings.oracle import (
+    CPU,
+    KERNELS,
+    TRAINERS,
+    keyed_bags,
+    plain_model,
+    table,
+)
 from tests.embeddings.oracle_run import ONE_ROW, run_against_oracle
 
 NAMES = SparseOptimizerName
-ON_FBGEMM = (NAMES.sgd, NAMES.adagrad, NAMES.rowwise_adagrad)
-CASES = [(Kernel.torch, name) for name in NAMES] + [
-    (Kernel.fbgemm, name) for name in ON_FBGEMM
-]
 
 
-@pytest.mark.parametrize(("kernel", "name"), CASES)
+@pytest.mark.parametrize(("kernel", "name"), TRAINERS)
 @pytest.mark.parametrize("kind", ["sum", "mean", "weighted", "rows"])
 def test_three_steps_follow_the_definition(kernel, name, kind):
     run_against_oracle(
@@ -31,7 +34,7 @@ def test_three_steps_follow_the_definition(kernel, name, kind):
     )
 
 
-@pytest.mark.parametrize(("kernel", "name"), CASES)
+@pytest.mark.parametrize(("kernel", "name"), TRAINERS)
 def test_a_batch_of_one_row_follows_the_definition(kernel, name):
     run_against_oracle(SparseOptimizer(name=name), kernel, batches=(ONE_ROW,))
 
@@ -40,11 +43,12 @@ def test_a_batch_of_one_row_follows_the_definition(kernel, name):
 def test_weight_decay_is_added_to_the_gradient_of_touched_rows(name):
     options = SparseOptimizer(name=name, lr=0.1, weight_decay=0.3)
     resolved = kernel_options(table("t", 3, 4, ["f"]), options)
-    assert choose_kernel(resolved, CPU) is Kernel.torch
+    assert choose_kernel(resolved, CPU) is not Kernel.fbgemm
+    run_against_oracle(options, Kernel.torch)
     run_against_oracle(options, None)
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("pooling", ["sum", "mean", "rows"])
 def test_clip_value_limits_each_element_of_the_pooled_gradient(kernel, pooling):
     options = SparseOptimizer(name=NAMES.rowwise_adagrad, lr=0.1, clip_value=0.2)
@@ -57,6 +61,18 @@ def test_tables_of_any_widths_train_in_one_collection(widths, name):
     run_against_oracle(SparseOptimizer(name=name, lr=0.1), None, widths=widths)
 
 
+@pytest.mark.skipif(Kernel.native not in KERNELS, reason="nothing was compiled")
+def test_the_kernel_on_a_cpu_is_native_where_it_is_there_and_right():
+    def chosen(device: str = "cpu", **options: object) -> Kernel:
+        resolved = kernel_options(table("t", 3, 5, ["f"]), SparseOptimizer(**options))
+        return choose_kernel(resolved, torch.device(device))
+
+    assert chosen(name=NAMES.adam, eps=0.0, weight_decay=0.1) is Kernel.native
+    assert chosen(name=NAMES.lamb) is Kernel.torch
+    assert chosen(device="cuda", name=NAMES.sgd) is Kernel.torch
+
+
+@pytest.mark.usefixtures("without_native")
 def test_the_kernel_is_fbgemm_only_where_its_numbers_are_right():
     def chosen(width: int = 4, device: str = "cpu", **options: object) -> Kernel:
         optimizer = SparseOptimizer(**options)
@@ -95,7 +111,7 @@ def test_lamb_moves_a_row_of_zeros_as_adam_does(name):
     assert torch.equal(weight[0], torch.zeros(4))
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_evaluation_and_no_grad_change_nothing(kernel):
     model = plain_model([table("t", 3, 4, ["f"])])
     options = SparseOptimizer(name=NAMES.rowwise_adagrad)
@@ -111,7 +127,7 @@ def test_evaluation_and_no_grad_change_nothing(kernel):
     assert model.bags(bags).values().requires_grad
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_new_learning_rate_holds_from_the_next_step(kernel):
     model = plain_model([table("t", 2, 4, ["f"])])
     options = SparseOptimizer(name=NAMES.sgd, lr=1.0)
@@ -123,7 +139,7 @@ def test_a_new_learning_rate_holds_from_the_next_step(kernel):
     torch.testing.assert_close(table_states(model)["t"].weight[1], before[1] - 0.75)
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_weights_of_ids_receive_their_gradient(kernel):
     model = plain_model([table("t", 3, 4, ["f"])], is_weighted=True)
     weight = model.bags.embedding_bags["t"].weight.detach().clone()
@@ -153,7 +169,7 @@ def test_a_weighted_mean_table_is_refused_by_name():
 
 
 def test_bags_that_are_all_empty_pool_to_zeros_and_change_nothing():
-    for kernel, name in CASES:
+    for kernel, name in TRAINERS:
         model = plain_model([table("t", 3, 4, ["f"]), table("u", 3, 4, ["g"])])
         to_local(model, optimizer=SparseOptimizer(name=name), device=CPU, kernel=kernel)
         before = table_states(model)["t"].weight.clone()
@@ -163,7 +179,7 @@ def test_bags_that_are_all_empty_pool_to_zeros_and_change_nothing():
         assert torch.equal(table_states(model)["t"].weight, before)
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_batch_without_rows_passes_through(kernel):
     model = plain_model([table("t", 3, 4, ["f"]), table("u", 3, 4, ["g"])])
     options = SparseOptimizer(name=NAMES.sgd)

@@ -27,7 +27,14 @@ from dlrm.config.table_options import (
 from dlrm.embeddings.kernels import Kernel
 from dlrm.embeddings.local import to_local, to_plain
 from dlrm.embeddings.state import table_states
-from tests.embeddings.oracle import CPU, keyed_bags, plain_model, row_table, table
+from tests.embeddings.oracle import (
+    CPU,
+    KERNELS,
+    keyed_bags,
+    plain_model,
+    row_table,
+    table,
+)
 from tests.embeddings.oracle_run import vectors_of
 
 SGD = SparseOptimizer(name=SparseOptimizerName.sgd)
@@ -81,7 +88,7 @@ def test_a_swap_keeps_values_and_names_and_its_inverse_is_exact(
     assert torch.equal(model.bags(bags).values(), expected.values())
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_trained_table_comes_back_as_trained(kernel):
     model = plain_model(KINDS["shared table"])
     to_local(model, optimizer=SGD, device=CPU, kernel=kernel)
@@ -92,14 +99,14 @@ def test_a_trained_table_comes_back_as_trained(kernel):
     assert all(torch.equal(after[name], trained[name]) for name in trained)
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_tables_are_no_parameters_of_the_dense_optimizer(kernel):
     model = plain_model(KINDS["one table"])
     to_local(model, optimizer=SGD, device=CPU, kernel=kernel)
     assert list(model.parameters()) == []
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_load_state_dict_writes_into_the_tables(kernel):
     model = plain_model(KINDS["mixed widths"])
     other = plain_model(KINDS["mixed widths"], seed=9)
@@ -127,7 +134,7 @@ def test_moving_or_casting_the_tables_is_refused_and_staying_is_not():
         model.half()
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("bad", [7, -1])
 def test_an_id_out_of_range_is_named(kernel, bad):
     model = plain_model(KINDS["shared table"])
@@ -138,7 +145,7 @@ def test_an_id_out_of_range_is_named(kernel, bad):
     assert f"from 0 to 6, but got {bad} in row 2" in str(caught.value)
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_one_hot_id_out_of_range_is_named(kernel):
     model = plain_model(KINDS["shared table"])
     to_local(model, optimizer=SGD, device=CPU, kernel=kernel)
@@ -245,7 +252,7 @@ def test_ids_come_with_the_rows_where_torchrec_was_asked_for_them():
     assert model.bags.need_indices()
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("bad", [7, -1])
 def test_an_id_out_of_range_is_named_by_rows_one_by_one_too(kernel, bad):
     tables = [row_table("s", 7, 4, ["a", "c"]), row_table("o", 4, 4, ["b"])]

@@ -20,7 +20,15 @@ from dlrm.embeddings.kernel_options import kernel_options
 from dlrm.embeddings.kernels import Kernel, choose_kernel
 from dlrm.embeddings.local import to_local
 from dlrm.embeddings.state import set_sparse_rate_factor, table_states
-from tests.embeddings.oracle import CPU, keyed_bags, plain_model, row_table, table
+from tests.embeddings.oracle import (
+    CPU,
+    FUSED,
+    KERNELS,
+    keyed_bags,
+    plain_model,
+    row_table,
+    table,
+)
 from tests.embeddings.oracle_run import KINDS, ONE_HOT, RAGGED, run_against_oracle
 
 NAMES = SparseOptimizerName
@@ -229,7 +237,7 @@ def test_a_table_of_default_options_stays_with_fbgemm_beside_one_of_others():
     model = plain_model(tables)
     to_local(model, optimizer=SparseOptimizer(), device=CPU)
     names = [type(bags).__name__ for bags in model.bags.kernels]
-    assert names == ["FbgemmBags", "TorchBags"]
+    assert names == [FUSED, "TorchBags"]
 
 
 @pytest.mark.parametrize(
@@ -253,6 +261,7 @@ def test_a_table_of_default_options_stays_with_fbgemm_beside_one_of_others():
         ),
     ],
 )
+@pytest.mark.usefixtures("without_native")
 def test_what_fbgemm_gets_wrong_goes_to_torch_and_is_refused_when_forced(
     options, reason
 ):
@@ -282,7 +291,7 @@ def test_a_batch_without_rows_passes_through_and_still_steps_dense_gradients():
     torch.testing.assert_close(table_states(model)["t"].weight, before * 0.95)
 
 
-@pytest.mark.parametrize("kernel", list(Kernel))
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_rows_one_by_one_of_a_batch_without_rows_pass_through(kernel):
     model = plain_model([row_table("t", 3, 4, ["f", "g"]), row_table("u", 3, 4, ["h"])])
     optimizer = SparseOptimizer(name=NAMES.sgd)

@@ -12,13 +12,17 @@ from dlrm.config.table_options import TableDtype, TableOptions
 from dlrm.embeddings.kernels import Kernel
 from dlrm.embeddings.local import to_local
 from dlrm.embeddings.state import table_states
-from tests.embeddings.oracle import CPU, keyed_bags, plain_model, row_table, table
+from tests.embeddings.oracle import (
+    CPU,
+    TRAINERS,
+    keyed_bags,
+    plain_model,
+    row_table,
+    table,
+)
 from tests.embeddings.oracle_run import vectors_of
 
 NAMES = SparseOptimizerName
-CASES = [(Kernel.torch, name) for name in NAMES] + [
-    (Kernel.fbgemm, name) for name in (NAMES.sgd, NAMES.adagrad, NAMES.rowwise_adagrad)
-]
 BATCHES = [{"a": [[i % 5, 1], [], [4]], "b": [[i % 3], [2], [0, 0]]} for i in range(6)]
 SHAPES = {
     NAMES.sgd: {},
@@ -45,7 +49,7 @@ def train(model: nn.Module, batches: list[dict[str, list[list[int]]]]) -> None:
         model.bags(keyed_bags(batch)).values().square().sum().backward()
 
 
-@pytest.mark.parametrize(("kernel", "name"), CASES)
+@pytest.mark.parametrize(("kernel", "name"), TRAINERS)
 def test_three_steps_and_three_more_after_a_restore_equal_six(kernel, name):
     whole = local_model(kernel, name)
     train(whole, BATCHES)
@@ -68,7 +72,7 @@ def test_three_steps_and_three_more_after_a_restore_equal_six(kernel, name):
             assert values.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("kernel", "name"), CASES)
+@pytest.mark.parametrize(("kernel", "name"), TRAINERS)
 def test_state_has_canonical_names_and_shapes(kernel, name):
     state = table_states(local_model(kernel, name))["t"]
     assert state.weight.shape == (5, 4)

@@ -13,6 +13,7 @@ from dlrm.config.table_options import TableOptions
 from dlrm.embeddings.features import FeatureEmbeddings
 from dlrm.embeddings.sharded.swap import to_sharded
 from dlrm.embeddings.state import table_parts
+from tests.embeddings.oracle import FUSED
 from tests.embeddings.sharded.cases import Case, place
 from tests.embeddings.sharded.jobs import CPU
 from tests.embeddings.sharded.ranks import RankError, Ranks
@@ -44,7 +45,7 @@ def kernels(
 @pytest.mark.parametrize("options", [TableOptions(), TableOptions(padding_idx=0)])
 def test_dense_parts_are_torchs(options: TableOptions, two_ranks: Ranks):
     for found in two_ranks.run(kernels, Storage.dense, options):
-        assert found == {"a": "TorchBags", "c": "FbgemmBags", "d": "FbgemmBags"}
+        assert found == {"a": "TorchBags", "c": FUSED, "d": FUSED}
 
 
 @pytest.mark.parametrize("storage", [Storage.fused_uvm_caching, Storage.key_value])

@@ -1,0 +1,1 @@
+"""Native code for CPUs: C++ behind torch operators, and whether it is there."""
