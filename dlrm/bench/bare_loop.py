@@ -1,10 +1,12 @@
-"""The yardstick: a bare loop over fbgemm's CPU tables, batches already in memory."""
+"""The yardstick: a bare loop over fbgemm's tables, batches already in memory.
+
+Shape suffixes: B = batch, F = vectors, D = their width, P = pairs, I = F * D.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import cycle, pairwise
+from itertools import cycle
 
 import torch
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
@@ -18,10 +20,10 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 )
 from torch import nn
 
-from dlrm.config.errors import ConfigError
-from dlrm.config.optimizer import SparseOptimizer, SparseOptimizerName
-from dlrm.data.batch import Batch
-from dlrm.models.dlrm import DLRMConfig
+from dlrm.bench.yardstick import BareBatch, Shape, mlp, torch_optimizer
+from dlrm.config.optimizer import OptimizerConfig, SparseOptimizerName
+from dlrm.config.trainer import Precision
+from dlrm.optim.precision import lower_forward
 
 _OPTIMIZERS = {
     SparseOptimizerName.sgd: EmbOptimType.EXACT_SGD,
@@ -30,89 +32,116 @@ _OPTIMIZERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class BareBatch:
-    """A batch as the kernels take it: int64 indices and offsets, features first."""
-
-    dense: torch.Tensor
-    indices: torch.Tensor
-    offsets: torch.Tensor
-    labels: torch.Tensor
-
-
 class BareLoop:
-    """DLRM with dot interaction, written out with nothing between torch and fbgemm."""
+    """DLRM written out with nothing between torch and fbgemm."""
 
     def __init__(
         self,
+        shape: Shape,
         *,
-        table_rows: list[int],
-        num_dense: int,
-        model: DLRMConfig,
-        sparse: SparseOptimizer,
-        dense_lr: float,
+        optimizer: OptimizerConfig,
         batches: list[BareBatch],
+        device: torch.device | None = None,
+        precision: Precision = Precision.fp32,
     ) -> None:
-        if sparse.name not in _OPTIMIZERS:
-            raise ConfigError(
-                f"The bare loop over fbgemm's CPU tables has "
-                f"{', '.join(name.value for name in _OPTIMIZERS)}, but "
-                f"optimizer.sparse.name is {sparse.name.value}."
-            )
-        width = model.embedding_dim
-        self.tables = SplitTableBatchedEmbeddingBagsCodegen(
-            [
-                (rows, width, EmbeddingLocation.HOST, ComputeDevice.CPU)
-                for rows in table_rows
-            ],
-            optimizer=_OPTIMIZERS[sparse.name],
-            learning_rate=sparse.lr,
-            eps=sparse.eps,
-            pooling_mode=PoolingMode.SUM,
-        )
-        self.tables.init_embedding_weights_uniform(-0.01, 0.01)
-        num_vectors = len(table_rows) + 1
-        self.bottom_mlp = _mlp([num_dense, *model.bottom_mlp, width], last_relu=True)
-        rows, columns = torch.triu_indices(num_vectors, num_vectors, offset=1)
-        self.flat_pair_index = rows * num_vectors + columns
-        top_dim = width + rows.numel()
-        self.top_mlp = _mlp([top_dim, *model.top_mlp, 1], last_relu=False)
-        parameters = [*self.bottom_mlp.parameters(), *self.top_mlp.parameters()]
-        self.optimizer = torch.optim.SGD(parameters, lr=dense_lr)
+        """Build the tables and layers; ``batches`` are on ``device`` already."""
+        device = device or torch.device("cpu")
+        self.device, self.shape, self.precision = device, shape, precision
+        self.tables = _tables(shape, optimizer, device)
+        with device:
+            bottom = [shape.num_dense, *shape.bottom_mlp, shape.width]
+            self.bottom_mlp = mlp(bottom, last_relu=True)
+            self.top_mlp = mlp([shape.top_dim, *shape.top_mlp, 1], last_relu=False)
+            size = shape.num_vectors
+            rows, columns = torch.triu_indices(size, size, offset=1)
+            self.flat_pair_index = rows * size + columns
+            self.cross = _cross(shape)
+        self._thin = list(zip(self.cross[::2], self.cross[1::2], strict=True))
+        self.optimizer = torch_optimizer(self.parameters, optimizer.dense)
         self.batches: Iterator[BareBatch] = cycle(batches)
 
-    def run(self, num_steps: int) -> None:
-        """Take steps on the batches in memory, over and over."""
-        for _ in range(num_steps):
-            self._step(next(self.batches))
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything but the tables."""
+        parts = (self.bottom_mlp, self.cross, self.top_mlp)
+        return [parameter for part in parts for parameter in part.parameters()]
 
-    def _step(self, batch: BareBatch) -> None:
-        size = batch.labels.shape[0]
-        dense = self.bottom_mlp(batch.dense)
+    def run(self, num_steps: int) -> int:
+        """Take steps on the batches in memory, over and over; return the examples."""
+        return sum(self._step(next(self.batches)) for _ in range(num_steps))
+
+    def predict(self, num_steps: int) -> int:
+        """Run the model forward alone on so many batches; return the examples."""
+        examples = 0
+        with torch.no_grad():
+            for _ in range(num_steps):
+                batch = next(self.batches)
+                self.logits(batch)
+                examples += len(batch.labels)
+        self._wait()
+        return examples
+
+    def logits(self, batch: BareBatch) -> torch.Tensor:
+        """Return the batch's logits, [B]."""
+        dense_BD = self.bottom_mlp(batch.dense)
         pooled = self.tables(batch.indices, batch.offsets)
-        vectors = torch.cat([dense, pooled], dim=1).view(size, -1, dense.shape[1])
-        gram = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
-        pairs = gram.index_select(1, self.flat_pair_index)
-        logits = self.top_mlp(torch.cat([dense, pairs], dim=1)).squeeze(1)
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.labels)
+        joined_BI = torch.cat([dense_BD, pooled], dim=1)
+        if self.shape.cross_layers:
+            taken_in = self._crossed(joined_BI)
+        else:
+            taken_in = self._paired(dense_BD, joined_BI)
+        logits: torch.Tensor = self.top_mlp(taken_in)
+        return logits.squeeze(1)
+
+    def _paired(self, dense_BD: torch.Tensor, joined_BI: torch.Tensor) -> torch.Tensor:
+        x_BFD = joined_BI.view(len(joined_BI), -1, self.shape.width)
+        gram = torch.bmm(x_BFD, x_BFD.transpose(1, 2)).flatten(1)
+        pairs_BP = gram.index_select(1, self.flat_pair_index)
+        return torch.cat([dense_BD, pairs_BP], dim=1)
+
+    def _crossed(self, first_BI: torch.Tensor) -> torch.Tensor:
+        x_BI = first_BI
+        for down, up in self._thin:
+            x_BI = first_BI * up(down(x_BI)) + x_BI
+        return x_BI
+
+    def _step(self, batch: BareBatch) -> int:
+        with lower_forward(self.precision, self.device):
+            logits = self.logits(batch)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self._wait()
+        return len(batch.labels)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
-def bare_batch(batch: Batch) -> BareBatch:
-    """Return one of our batches as bare tensors."""
-    bags = batch.sparse["pooled"]
-    return BareBatch(
-        dense=batch.dense.clone(),
-        indices=bags.values().long(),
-        offsets=bags.offsets().long(),
-        labels=batch.labels.clone(),
+def _tables(
+    shape: Shape, optimizer: OptimizerConfig, device: torch.device
+) -> SplitTableBatchedEmbeddingBagsCodegen:
+    cuda = device.type == "cuda"
+    location = EmbeddingLocation.DEVICE if cuda else EmbeddingLocation.HOST
+    compute = ComputeDevice.CUDA if cuda else ComputeDevice.CPU
+    tables = SplitTableBatchedEmbeddingBagsCodegen(
+        [(rows, shape.width, location, compute) for rows in shape.table_rows],
+        optimizer=_OPTIMIZERS[optimizer.sparse.name],
+        learning_rate=optimizer.sparse.lr,
+        eps=optimizer.sparse.eps,
+        pooling_mode=PoolingMode.SUM,
+        device=device if cuda else None,
     )
+    tables.init_embedding_weights_uniform(-0.01, 0.01)
+    return tables
 
 
-def _mlp(widths: list[int], *, last_relu: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-    return nn.Sequential(*(layers if last_relu else layers[:-1]))
+def _cross(shape: Shape) -> nn.ModuleList:
+    """Return the cross's thin matrices in turns: down without, up with a bias."""
+    inputs, layers = shape.top_dim, nn.ModuleList()
+    for _ in range(shape.cross_layers):
+        layers.append(nn.Linear(inputs, shape.cross_rank, bias=False))
+        layers.append(nn.Linear(shape.cross_rank, inputs))
+    return layers

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _RESAMPLES = 10_000
+NOISE_LIMIT = 0.03
+"""How far identical code may lie from itself before a measurement says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,15 @@ class Ratio:
     low: float
     high: float
     """Ends of the 95 % interval of the median (percentile bootstrap over rounds)."""
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether it is too far from 1 for a contestant against itself."""
+        return abs(self.median - 1) > NOISE_LIMIT
+
+    def __str__(self) -> str:
+        """Return the ratio with its interval."""
+        return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def interleave(
@@ -43,9 +54,13 @@ def interleave(
 
 def speed_ratio(candidate: np.ndarray, baseline: np.ndarray) -> Ratio:
     """Return baseline seconds / candidate seconds, round by round."""
-    ratios = baseline / candidate
+    return median_of(baseline / candidate)
+
+
+def median_of(values: np.ndarray) -> Ratio:
+    """Return the median of a figure of each round, with its interval."""
     random = np.random.default_rng(0)
-    draws = random.integers(0, len(ratios), (_RESAMPLES, len(ratios)))
-    medians = np.median(ratios[draws], axis=1)
+    draws = random.integers(0, len(values), (_RESAMPLES, len(values)))
+    medians = np.median(values[draws], axis=1)
     low, high = np.quantile(medians, [0.025, 0.975])
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    return Ratio(float(np.median(values)), float(low), float(high))

@@ -71,6 +71,26 @@ def workload_dataset(workload: WorkloadConfig, *, prepared: str) -> Path:
     return folder
 
 
+def workload_columns(workload: WorkloadConfig) -> dict[str, pa.Array]:
+    """Return the raw columns that the workload's dataset could be prepared from."""
+    rows = _rows(workload, 0, workload.num_rows)
+    columns: dict[str, pa.Array] = {"label": pa.array(rows.labels)}
+    for place in range(workload.num_dense):
+        columns[f"d{place}"] = pa.array(np.ascontiguousarray(rows.dense[:, place]))
+    one_hot = iter(np.ascontiguousarray(rows.one_hot.T))
+    per_row = sum(length for length in workload.bag_lengths if length > 1)
+    bags, start = rows.bag_values.reshape(workload.num_rows, per_row), 0
+    for place, length in enumerate(workload.bag_lengths):
+        if length == 1:
+            columns[f"s{place}"] = pa.array(next(one_hot))
+            continue
+        values = pa.array(bags[:, start : start + length].reshape(-1))
+        offsets = pa.array(np.arange(workload.num_rows + 1, dtype=np.int32) * length)
+        columns[f"s{place}"] = pa.ListArray.from_arrays(offsets, values)
+        start += length
+    return columns
+
+
 def _schema(
     data: DataConfig, workload: WorkloadConfig, fingerprint: str
 ) -> FeatureSchema:
@@ -126,4 +146,5 @@ def zipf_ids(
     cumulative = np.cumsum(np.arange(1, num_rows + 1, dtype=np.float64) ** -exponent)
     draws = random.random(shape) * cumulative[-1]
     ids = np.searchsorted(cumulative, draws, side="right")
-    return np.minimum(ids, num_rows - 1).astype(np.int32)
+    found: np.ndarray = np.minimum(ids, num_rows - 1).astype(np.int32)
+    return found

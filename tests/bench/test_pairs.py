@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from dlrm.bench.pairs import interleave, speed_ratio
+from dlrm.bench.pairs import Ratio, interleave, median_of, speed_ratio
 
 
 def test_a_contestant_is_as_fast_as_itself():
@@ -55,3 +55,19 @@ def test_each_contestants_own_time_is_taken():
     )
     assert (seconds["asleep"] >= 0.01).all()
     assert (seconds["idle"] < 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("median", "noise"), [(1.0, False), (1.029, False), (1.031, True), (0.969, True)]
+)
+def test_identical_code_more_than_three_percent_apart_is_noise(
+    median: float, noise: bool
+):
+    assert Ratio(median, 0.5, 1.5).is_noise == noise
+
+
+def test_a_median_comes_with_its_interval():
+    found = median_of(np.array([3.0, 1.0, 2.0]))
+    assert found.median == 2.0
+    assert 1.0 <= found.low <= 2.0 <= found.high <= 3.0
+    assert str(Ratio(1.5, 1.25, 1.75)) == "1.500 [1.250, 1.750]"
