@@ -9,8 +9,9 @@ differently.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,6 +23,9 @@ from torch import nn
 from dlrm.config.data import BadRows, DataConfig, SourceFormat, Split, TableSource
 from dlrm.config.delimiters import DELIMITERS
 from dlrm.config.errors import ConfigError, DataError
+from dlrm.data.batch import Batch
+from dlrm.data.contract.columns import raw_columns
+from dlrm.data.contract.enforcement import InputChecks
 from dlrm.data.loading.whole_batches import WholeBatches
 from dlrm.data.preparation.prepare import iter_encoded
 from dlrm.data.sources import open_source
@@ -71,28 +75,112 @@ def score_split(
         ConfigError: There is no such split, or it has no rows.
         RunError: The recalibrator is another checkpoint's.
     """
-    sizes = {name: found.num_rows for name, found in dataset.schema.splits.items()}
-    if not sizes.get(split):
-        found = ", ".join(f"{name} ({rows:,} rows)" for name, rows in sizes.items())
-        raise ConfigError(
-            f"split must name a split with rows, but '{split}' is none: the dataset "
-            f"has {found}."
-        )
-    correction = Correction(run.config.data)
-    if recalibrated:
-        correction = job.by_writer(lambda: correction_of(run, checkpoint))
-    model, device = _load(run, checkpoint, job)
-    dealt = whole_batches(run, job)
-    own = dealt.of_split(job.together(lambda: dataset.split(split)))
-    if job.control is not None:
-        own = ids_checked(own, dataset, split, run.schema)
-    with watched(in_lockstep(own, job, dealt.padding), dataset, split) as batches:
-        predictions = collect_over_ranks(judge_of(run), model, batches, device, job)
+    ready = _SplitScoring.begun(run, dataset, split, checkpoint, job, recalibrated)
+    with watched(ready.batches, dataset, split) as batches:
+        predictions = ready.collect(batches)
     if predictions is None:
         return None
-    assert len(predictions) == sizes[split], "a row was lost"
-    side, sampled = dataset.side(split), is_sampled(run.config.data, split)
-    return Scored(correction.apply(predictions, side, sampled=sampled), side)
+    assert len(predictions) == dataset.schema.num_rows(split), "a row was lost"
+    return ready.corrected(predictions, dataset.side(split))
+
+
+def score_split_in_parts(
+    run: Run,
+    dataset: Dataset,
+    *,
+    split: str,
+    checkpoint: Path,
+    rows_at_once: int,
+    job: Job = ALONE,
+) -> Iterator[Scored]:
+    """Score a split as ``score_split`` does, about ``rows_at_once`` rows at a time.
+
+    Row ids count from 0 in the split, rows of ``side`` in the part. All processes of
+    the job iterate to the end; the first one alone is given parts.
+    """
+    ready = _SplitScoring.begun(run, dataset, split, checkpoint, job, True)
+    sides = _side_parts(dataset, split) if job.is_writer else None
+    batches_at_once = -(-rows_at_once // (_BATCH_SIZE * job.world_size))
+    num_rows = 0
+    with watched(ready.batches, dataset, split) as batches:
+        rest = iter(batches)
+        while first := next(rest, None):
+            some = chain([first], islice(rest, batches_at_once - 1))
+            found = ready.collect(some)
+            if found is None or sides is None:
+                continue
+            side = sides(len(found))
+            local = dataclasses.replace(found, row_ids=found.row_ids - num_rows)
+            scored = ready.corrected(local, side)
+            row_ids = local.row_ids + num_rows
+            num_rows += len(found)
+            predictions = dataclasses.replace(scored.predictions, row_ids=row_ids)
+            yield Scored(predictions, side)
+    assert not job.is_writer or num_rows == dataset.schema.num_rows(split), "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class _SplitScoring:
+    """A checkpoint, ready to score a split's batches with all processes of a job."""
+
+    run: Run
+    split: str
+    job: Job
+    model: nn.Module
+    device: torch.device
+    correction: Correction
+    batches: Iterator[Batch]
+
+    @classmethod
+    def begun(
+        cls,
+        run: Run,
+        dataset: Dataset,
+        split: str,
+        checkpoint: Path,
+        job: Job,
+        recalibrated: bool,
+    ) -> _SplitScoring:
+        sizes = {name: one.num_rows for name, one in dataset.schema.splits.items()}
+        if not sizes.get(split):
+            found = ", ".join(f"{name} ({rows:,} rows)" for name, rows in sizes.items())
+            raise ConfigError(
+                f"split must name a split with rows, but '{split}' is none: the "
+                f"dataset has {found}."
+            )
+        correction = Correction(run.config.data)
+        if recalibrated:
+            correction = job.by_writer(lambda: correction_of(run, checkpoint))
+        model, device = _load(run, checkpoint, job)
+        dealt = whole_batches(run, job)
+        own = dealt.of_split(job.together(lambda: dataset.split(split)))
+        if job.control is not None:
+            own = ids_checked(own, dataset, split, run.schema)
+        batches = in_lockstep(own, job, dealt.padding)
+        return cls(run, split, job, model, device, correction, batches)
+
+    def collect(self, batches: Iterable[Batch]) -> Found | None:
+        judge = judge_of(self.run)
+        return collect_over_ranks(judge, self.model, batches, self.device, self.job)
+
+    def corrected(self, found: Found, side: pa.Table) -> Scored:
+        sampled = is_sampled(self.run.config.data, self.split)
+        return Scored(self.correction.apply(found, side, sampled=sampled), side)
+
+
+def _side_parts(dataset: Dataset, split: str) -> Callable[[int], pa.Table]:
+    """Return what gives the next so many rows of a split's side columns."""
+    batches = dataset.side_batches(split)
+    held: list[pa.RecordBatch] = []
+
+    def next_rows(count: int) -> pa.Table:
+        while sum(len(batch) for batch in held) < count:
+            held.append(next(batches))
+        table = pa.Table.from_batches(held).unify_dictionaries()
+        held[:] = table.slice(count).to_batches()
+        return table.slice(0, count)
+
+    return next_rows
 
 
 def _load(run: Run, checkpoint: Path, job: Job) -> tuple[nn.Module, torch.device]:
@@ -113,6 +201,7 @@ def score_rows(
     outside: OutsideIds | None = None,
     sampled: bool = False,
     keep: Sequence[str] = (),
+    checks: InputChecks | None = None,
     job: Job = ALONE,
 ) -> Iterator[Scored]:
     """Apply the run's fitted transforms to raw rows and score them, part after part.
@@ -120,7 +209,8 @@ def score_rows(
     Row ids count from 0 over all parts. Bad rows are errors, whatever the run's policy:
     the result is row for row with the input. ``outside`` counts ids that training
     never saw. ``sampled`` says that the rows were thinned as those of training.
-    ``keep`` are columns to be kept beside those that the run's data keeps.
+    ``keep`` are columns to be kept beside those that the run's data keeps. ``checks``
+    hold the rows to the run's contract, and speak when all have been scored.
 
     All processes of a job iterate to the end, and the first one alone is given the
     parts. Each reads and encodes all rows, since text has no rows to jump to, so
@@ -144,7 +234,9 @@ def score_rows(
     judge, dealt = judge_of(run), whole_batches(run, job)
     observe = None if outside is None else outside.observe
     start = 0
-    parts = iter_encoded(data, transforms, source, with_labels, observe)
+    if checks is not None:
+        checks.see_columns(raw_columns(data, frame))
+    parts = iter_encoded(data, transforms, source, with_labels, observe, checks)
     for encoded, side in alike(parts, job, size=lambda part: len(part[0])):
         if not len(encoded):
             continue
@@ -160,6 +252,8 @@ def score_rows(
     if start == 0:
         name = rows if frame is None else "the DataFrame"
         raise DataError(f"input must have rows, but {name} has none.")
+    if checks is not None:
+        checks.finish(silent=not job.is_writer)
 
 
 def score_table(
@@ -176,13 +270,30 @@ def score_table(
     """
     id_column, judge = run.config.data.id_column, judge_of(run)
     for part in score_rows(
-        run, rows, checkpoint=checkpoint, with_labels=False, outside=outside, job=job
+        run,
+        rows,
+        checkpoint=checkpoint,
+        with_labels=False,
+        outside=outside,
+        checks=checks_of(run, "input", with_labels=False),
+        job=job,
     ):
         found = part.predictions
         columns: dict[str, Any] = {"row": found.row_ids}
         if id_column is not None:
             columns[id_column] = part.side[id_column]
         yield pa.table(columns | judge.scores(found))
+
+
+def checks_of(run: Run, name: str, *, with_labels: bool) -> InputChecks:
+    """Return what holds an input to the run's data contract.
+
+    Raises:
+        DatasetError: The contract is damaged.
+    """
+    return InputChecks(
+        run.folder, run.config.data, run.schema, name=name, with_labels=with_labels
+    )
 
 
 def whole_batches(run: Run, job: Job) -> WholeBatches:

@@ -121,6 +121,22 @@ def test_two_ranks_evaluate_as_one_process(run: Run, kind: str, two_ranks: Ranks
     check_evaluation(run, kind, two_ranks, sizes)
 
 
+@pytest.mark.usefixtures("_small_batches")
+def test_two_ranks_evaluate_more_rows_than_memory_holds(
+    click_run: Run, two_ranks: Ranks
+):
+    little = dataclasses.replace(click_run.config.evaluation, rows_in_memory=BATCH)
+    config = dataclasses.replace(click_run.config, evaluation=little)
+    small = dataclasses.replace(click_run, config=config)
+    inputs: Rows = {"test": None, "rows": KINDS["clicks"][0](3 * BATCH + 1)}
+    found = two_ranks.run(on_rank, partial(evaluated, small, inputs))
+    paths = [small.evaluation(name) / "predictions.parquet" for name in inputs]
+    written = [pq.read_table(path) for path in paths]
+    assert found[0] == evaluated(small, inputs, ALONE)
+    # Equal rows; how many were written at a time depends on the number of ranks.
+    assert written == [pq.read_table(path) for path in paths]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_small_batches")
 def test_four_ranks_evaluate_as_one_process(run: Run, kind: str, four_ranks: Ranks):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlrm.commands import launch
 from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.config.errors import ConfigError, DataError
 from dlrm.config.progress import report_line
@@ -72,6 +73,7 @@ _NUM_VALUES = 20
 
 def main(argv: list[str]) -> int:
     """Run the command."""
+    launch.refuse_ranks("compare")
     arguments = parse(argv, HELP.keys, repeatable=("candidate",))
     values = arguments.values
     if arguments.overrides:

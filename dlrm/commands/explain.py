@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlrm.commands import launch
 from dlrm.commands.arguments import (
     Arguments,
     CommandHelp,
@@ -71,6 +72,7 @@ HELP = CommandHelp(
 
 def main(argv: list[str]) -> int:
     """Run the command."""
+    launch.refuse_ranks("explain")
     arguments = parse(argv, HELP.keys)
     run = required(arguments, "run", HELP.examples[0])
     if arguments.overrides:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from dlrm.config.compose import CONFIG_FILE, load_config
 from dlrm.config.errors import ConfigError
 from dlrm.config.launcher import LauncherConfig
+from dlrm.config.terminal_text import plain
 from dlrm.config.trainer import Device, TrainerConfig
-from dlrm.distributed.context import is_launched, offer
+from dlrm.distributed.context import ProcessContext, is_launched, offer
 from dlrm.distributed.failure import (
     RankFailure,
     failure_before_restart,
@@ -59,6 +60,20 @@ def check_launched(launcher: LauncherConfig) -> None:
             f"launcher.processes={launcher.processes} is for the command line: from "
             f"Python one process trains. Type dlrm train launcher.processes="
             f"{launcher.processes} ..., or set launcher.processes=null."
+        )
+
+
+def refuse_ranks(command: str) -> None:
+    """Refuse to be one of several processes, each of which would do all the work.
+
+    Raises:
+        ConfigError: A launcher started this process with others.
+    """
+    world_size = ProcessContext.from_environment().world_size
+    if world_size > 1:
+        raise ConfigError(
+            f"dlrm {command} must be one process, but a launcher started {world_size} "
+            f"(WORLD_SIZE or SLURM_NTASKS). Start it without torchrun or srun."
         )
 
 
@@ -225,7 +240,7 @@ def _tell(failures: dict[int, ProcessFailure], *, command: str) -> int:
         died = failure.exitcode < 0 or failure.exitcode == _TRY_AGAIN
         return _TRY_AGAIN if died else 1
     if reason.message:
-        print(f"dlrm {command}: error: {reason.message}", file=sys.stderr)
+        print(f"dlrm {command}: error: {plain(reason.message)}", file=sys.stderr)
     return reason.code
 
 

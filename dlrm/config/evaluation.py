@@ -24,6 +24,9 @@ class EvaluationConfig:
     """Expected clicks, and expected other rows, that a slice needs to be judged."""
     slice_level: float = 0.05
     """Chance that any slice at all is called bad where every one is right."""
+    rows_in_memory: int = 20_000_000
+    """Rows of clicks judged in memory, some 200 bytes each. More are judged part by
+    part through files: the same metrics, without intervals and slices."""
     forbid_future: bool = False
     """Refuse a split whose training rows are later than the rows it is judged on, by
     ``data.time_column``; otherwise that is reported."""
@@ -37,7 +40,7 @@ class EvaluationConfig:
         self.specs()
         key, level = "evaluation.slice_level", self.slice_level
         require(0 < level < 1, key, "in (0, 1)", level)
-        for name in ("slice_values", "slice_min_clicks"):
+        for name in ("slice_values", "slice_min_clicks", "rows_in_memory"):
             value = getattr(self, name)
             require(value >= 1, f"evaluation.{name}", ">= 1", value)
 

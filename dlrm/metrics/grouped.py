@@ -27,6 +27,8 @@ class GroupedAuc:
     num_groups: int
     num_groups_left_out: int
     num_rows_left_out: int
+    weight: float = 0.0
+    """What the groups weigh that ``value`` is a mean over."""
 
 
 def gauc(
@@ -65,14 +67,19 @@ def gauc_of_table(
         return GroupedAuc(None, 0, 0, table.num_rows)
     found = aucs_of_table(table)
     used_G = found.used
-    value = None
+    value, weight = None, 0.0
     if used_G.any():
         weights_G = found.clicks if by == "clicks" else found.weights
         value = float(np.average(found.aucs[used_G], weights=weights_G[used_G]))
+        weight = float(np.sum(weights_G[used_G]))
     num_used = int(used_G.sum())
     num_rows_used = int(table.of_groups(table.sizes)[used_G].sum())
     return GroupedAuc(
-        value, num_used, table.num_groups - num_used, table.num_rows - num_rows_used
+        value,
+        num_used,
+        table.num_groups - num_used,
+        table.num_rows - num_rows_used,
+        weight,
     )
 
 

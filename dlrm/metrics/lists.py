@@ -166,10 +166,24 @@ def _used(table: GroupTable) -> np.ndarray:
     return used_G
 
 
+def list_weight(table: GroupTable) -> float:
+    """Return what the metrics of lists of a table weigh beside another table's.
+
+    Raises:
+        UndefinedMetricError: No group with both classes.
+    """
+    return float(np.sum(_list_weights(table, _used(table))))
+
+
+def _list_weights(table: GroupTable, used_G: np.ndarray) -> np.ndarray:
+    """Return the mean weight of the rows of each used group."""
+    weights_G = table.of_groups(table.positives + table.negatives)
+    return (weights_G / table.of_groups(table.sizes))[used_G]
+
+
 def _mean(table: GroupTable, values: np.ndarray, used_G: np.ndarray) -> float:
     """Return the mean of the used groups' values by the mean weight of their rows."""
-    weights_G = table.of_groups(table.positives + table.negatives)
-    weights = (weights_G / table.of_groups(table.sizes))[used_G]
+    weights = _list_weights(table, used_G)
     return float(np.sum(weights * values) / np.sum(weights))
 
 

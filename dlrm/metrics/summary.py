@@ -38,7 +38,8 @@ METRIC_NAMES = (
     "lift_top_decile", "precision_at_0_5", "recall_at_0_5", "f1_at_0_5",
 )  # fmt: skip
 GROUP_METRIC_NAMES = ("gauc", "gauc_by_clicks", "ndcg_at_10", "mrr", "hit_rate_at_10")
-_LIST_LENGTH = 10
+LIST_LENGTH = 10
+"""Places of a group's list that NDCG and the hit rate look at."""
 
 Definitions: TypeAlias = dict[str, Callable[[], float]]
 
@@ -188,8 +189,8 @@ def _put_grouped(
     }
     definitions: Definitions = {
         "gauc_by_clicks": lambda: require_value(by_clicks),
-        "ndcg_at_10": lambda: ndcg_of_table(table, k=_LIST_LENGTH),
+        "ndcg_at_10": lambda: ndcg_of_table(table, k=LIST_LENGTH),
         "mrr": lambda: mrr_of_table(table),
-        "hit_rate_at_10": lambda: hit_rate_of_table(table, k=_LIST_LENGTH),
+        "hit_rate_at_10": lambda: hit_rate_of_table(table, k=LIST_LENGTH),
     }
     _put(definitions, found, undefined)

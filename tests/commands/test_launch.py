@@ -17,6 +17,7 @@ import torch
 import dlrm
 from dlrm.commands import launch
 from dlrm.commands.evaluate import main as evaluate_main
+from dlrm.commands.main import main
 from dlrm.commands.predict import main as predict_main
 from dlrm.config.compose import save_config
 from dlrm.config.errors import ConfigError
@@ -305,3 +306,15 @@ def test_two_processes_train_and_evaluate_what_one_does(tmp_path: Path, prepared
         return {k: v for k, v in json.loads(text).items() if isinstance(v, float)}
 
     assert metrics(two) == pytest.approx(metrics(alone.folder), abs=1e-5)
+
+
+@pytest.mark.parametrize("command", ["explain", "compare"])
+def test_commands_of_one_process_refuse_to_be_one_of_two(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    started = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+    for name, value in (started | {"MASTER_ADDR": "::1", "MASTER_PORT": "1"}).items():
+        monkeypatch.setenv(name, value)
+    assert main([command]) == 2
+    said = f"dlrm {command} must be one process, but a launcher started 2"
+    assert said in capsys.readouterr().err
