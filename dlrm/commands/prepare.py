@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.config.compose import compose
+from dlrm.config.terminal_text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,8 @@ HELP = CommandHelp(
     usage="data=PRESET [data.source=PATH] [key=value ...]",
     description=(
         "Transforms are fitted on the training rows alone. A dataset that exists "
-        "already for the same files and settings is reused."
+        "already for the same files and settings is reused; a preparation that was "
+        "killed or interrupted goes on when the same command is given again."
     ),
     settings={
         "data": "preset of conf/data, built-in or your own",
@@ -26,6 +28,8 @@ HELP = CommandHelp(
         "data.split": "source, random, time, leave_last, shuffle_2019, files or column",
         "data.prepared": "folder under which prepared datasets are kept (prepared)",
         "data.bad_rows": "error, or skip with a quarantine file",
+        "data.num_workers": "processes to share the work; all cores where not set",
+        "data.memory_gib": "memory for all of them; more is counted on disk",
     },
     examples=(
         "dlrm prepare",
@@ -42,7 +46,7 @@ def main(argv: list[str]) -> int:
 
     from dlrm.data.preparation.prepare import describe_dataset
 
-    print(f"{describe_dataset(folder)}\n\n{folder}")
+    print(plain(f"{describe_dataset(folder)}\n\n{folder}"))
     return 0
 
 

@@ -12,7 +12,7 @@ from dlrm.config.errors import ConfigError, DataError
 from dlrm.config.expected_schema import expected_schema
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.preparation.fingerprint import fingerprint_of
-from dlrm.data.preparation.passes import is_whole
+from dlrm.data.preparation.publishing import is_whole
 from dlrm.data.sources import open_source
 from dlrm.data.sources.criteo_multi_hot import BAG_SIZES
 from dlrm.data.storage.dataset import Dataset

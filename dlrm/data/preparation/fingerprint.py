@@ -12,6 +12,7 @@ from dlrm.config.schema import FORMAT_VERSION
 
 _SHAPES_NOTHING = (
     "prepared", "source", "all_clicks", "negative_keep_rate", "sampled_splits",
+    "checks", "num_workers", "memory_gib",
 )  # fmt: skip
 _MODEL_OPTIONS = ("embedding_dim", "pooling")
 

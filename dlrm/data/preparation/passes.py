@@ -1,46 +1,36 @@
-"""Raw rows -> dataset folder in three passes: read, fit, encode.
+"""Raw rows -> dataset folder in passes whose tasks any number of processes share.
 
-In memory are split codes (and the keys a split goes by), vocabularies and one chunk.
+Read and type (a task a block of the source) | deal rows to splits | fit (a task a
+column) | encode (a task a block) | put into shards (a task a shard). What a task gives
+lies on disk, whole or not at all, so that a preparation that was killed goes on from
+there; what it gives depends on the raw rows and the settings alone. In memory are one
+block a process and the distinct values of one part of one vocabulary.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
-from dlrm.config.data import SPLITS, DataConfig
-from dlrm.config.durable import flush_to_disk
-from dlrm.config.errors import DataError, DatasetError
-from dlrm.config.labels import LabelKind
-from dlrm.config.progress import Progress
+from dlrm.config.data import DataConfig
 from dlrm.config.schema import FeatureSchema
-from dlrm.data.columns.row_faults import place
-from dlrm.data.columns.typed import typed_columns
-from dlrm.data.preparation.kept_columns import (
-    kept_columns,
-    raw_columns,
-    side_table,
-    unified_types,
-)
-from dlrm.data.preparation.quarantine import Quarantine
-from dlrm.data.preparation.spill import Spill
-from dlrm.data.preparation.split_tally import SplitTally
-from dlrm.data.preparation.splits import TRAIN, SplitKeys
+from dlrm.data.contract.contract import build_contract
+from dlrm.data.preparation.blocks import BlockStore
+from dlrm.data.preparation.encode_pass import EncodedRowsOnDisk, EncodePass
+from dlrm.data.preparation.fit_pass import Fit, FitPass
+from dlrm.data.preparation.kept_columns import kept_columns
+from dlrm.data.preparation.read_pass import ReadPass
+from dlrm.data.preparation.resources import Resources
+from dlrm.data.preparation.splits import deal_rows
 from dlrm.data.preparation.summary import summarize
-from dlrm.data.sources.chunk import BadRow, Source
-from dlrm.data.storage.dataset import Dataset
-from dlrm.data.storage.manifest import PREPARE_ANEW
-from dlrm.data.storage.rows import EncodedRows
-from dlrm.data.storage.shards import ShardWriter
-from dlrm.data.transforms.fitted import FittedTransforms
-from dlrm.data.transforms.fitting import MAX_LISTED_VALUES, TransformFitter
+from dlrm.data.preparation.workers import Workers
+from dlrm.data.sources.chunk import Source
+from dlrm.data.storage.shards import ROWS_PER_SHARD, write_manifest
+from dlrm.data.transforms.fitting import MAX_LISTED_VALUES
+from dlrm.data.transforms.vocabulary import StoredCounts
+
+BLOCKS_FOLDER = "blocks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,175 +39,88 @@ class Preparation:
 
     data: DataConfig
     source: Source
-    fitter: TransformFitter
     fingerprint: str
     work: Path
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Raw columns of the source by kind, for the data contract."""
+    rows_per_shard: int = ROWS_PER_SHARD
 
     def run(self) -> Path:
         """Return the finished dataset's folder, inside the working folder.
 
         Raises:
-            UserError: The raw rows do not fit the config.
+            UserError: The raw rows do not fit the config, or a process was killed.
             OSError: The disk is full.
         """
-        made = self.work / "dataset"
-        made.mkdir()
-        spill = Spill(self.work / "spill")
-        codes, num_quarantined = self._read(spill, made)
-        types = unified_types(spill.schemas)
-        transforms = self._fit(spill, codes)
-        num_values = self.fitter.num_values()
-        schema = self._named(transforms.schema, num_values)
-        tally = SplitTally()
-        with ShardWriter(made, schema) as shards:
-            for part, typed in self._parts("Encoding", spill, codes):
-                rows = transforms.encode(typed, tally.observer(part))
-                tally.add(rows, part)
-                side = side_table(typed, self.data, schema.kept_columns, types)
-                _write(shards, rows, side, part)
-            schema = dataclasses.replace(schema, splits=tally.splits())
-            FittedTransforms(schema, transforms.vocabularies).save(made)
-            summarize(
-                schema,
-                num_values=num_values,
-                outside=tally.outside(),
-                num_outside=tally.num_outside(),
-                num_quarantined=num_quarantined,
-            ).save(made)
+        data, made = self.data, self.work / "dataset"
+        store = BlockStore(self.work / BLOCKS_FOLDER)
+        for folder in (store.folder, made):
+            folder.mkdir(exist_ok=True)
+        _remove_loose_files(made)
+        codes = self.work / "codes.bin"
+        resources = Resources.of(data)
+        with Workers(resources.num_workers) as workers:
+            rows = ReadPass(data, self.source, store, self.work).run(workers, made)
+            sizes = tuple(deal_rows(data, rows.blocks, codes).tolist())
+            fitting = FitPass(
+                data, store, rows.blocks, codes, made, resources.task_bytes
+            )
+            fit = fitting.run(workers)
+            schema, size = self._named(fit), self.rows_per_shard
+            encoding = EncodePass(
+                data, store, rows, codes, sizes, schema, fit.merged, size
+            )
+            encoded = encoding.run(workers, made)
+        schema = dataclasses.replace(schema, splits=encoded.tally.splits())
+        self._describe(made, schema, fit, encoded, rows.num_quarantined)
+        write_manifest(made, encoded.splits, encoded.files)
         return made
 
-    def _read(self, spill: Spill, made: Path) -> tuple[np.ndarray, int]:
-        """Set all rows aside, typed; return split codes and the number left out."""
-        data = self.data
-        keys, keep = SplitKeys(data), raw_columns(data)
-        done = 0.0
-        with (
-            Quarantine(made) as quarantine,
-            Progress(100, "Reading", "%") as progress,
-        ):
-            for chunk in self.source.chunks():
-                quarantine.add(chunk.quarantined)
-                typed = typed_columns(chunk, data, keep=keep)
-                quarantine.add(typed.bad_rows)
-                if typed.table.num_rows:
-                    spill.write(typed.table)
-                    keys.add(typed.table, chunk.split)
-                percent = 100 * chunk.progress
-                progress.update(percent - done, {"rows": f"{keys.num_rows:,}"})
-                done = percent
-        if quarantine.first is not None and keys.num_rows == 0:
-            raise _no_sound_row(quarantine.num_rows, quarantine.first)
-        return keys.assign(), quarantine.num_rows
+    def _describe(
+        self,
+        made: Path,
+        schema: FeatureSchema,
+        fit: Fit,
+        encoded: EncodedRowsOnDisk,
+        num_quarantined: int,
+    ) -> None:
+        """Write what lies beside the rows."""
+        tally, gathered = encoded.tally, encoded.gathered
+        gathered.count_outside(tally.num_outside(), tally.outside())
+        build_contract(
+            gathered,
+            self.data,
+            schema,
+            vocabularies=StoredCounts(made, schema),
+            columns=self.columns,
+        ).save(made)
+        schema.save(made)
+        summarize(
+            schema,
+            num_values=fit.num_values,
+            outside=tally.outside(),
+            num_outside=tally.num_outside(),
+            num_quarantined=num_quarantined,
+        ).save(made)
 
-    def _fit(self, spill: Spill, codes: np.ndarray) -> FittedTransforms:
-        labels: set[float] = set()
-        for part, typed in self._parts("Fitting", spill, codes):
-            is_train = part == TRAIN
-            self.fitter.add(typed, is_train)
-            if "weight" in typed.column_names:
-                is_train &= typed["weight"].to_numpy() > 0
-            if self.data.label_kind is LabelKind.click:
-                found = typed["label"].to_numpy()[is_train]
-                labels.update(np.unique(found).tolist())
-        if self.data.label_kind is LabelKind.click:
-            self._check_labels(labels)
-        return self.fitter.finish()
-
-    def _check_labels(self, labels: set[float]) -> None:
-        """Refuse training rows that say nothing; ``labels`` are those with weight."""
-        weights = self.data.weight_column
-        if not labels:
-            raise DataError(
-                f"Some training rows must have a weight above 0, but column "
-                f"{weights!r} (data.weight_column) is 0 in all of them. Check "
-                f"data.weight_column, or leave it out."
-            )
-        if len(labels) == 1 and not (self.data.all_clicks and labels == {1.0}):
-            counted = "all of them" if weights is None else "all that have weight"
-            raise DataError(
-                f"The training rows must hold clicks and non-clicks, but column "
-                f"{self.data.label!r} (data.label) is {labels.pop():.0f} in {counted}. "
-                f"Check data.label, or split the rows another way. A log of clicks "
-                f"alone, for task.name=retrieval, needs data.all_clicks=true."
-            )
-
-    def _parts(
-        self, label: str, spill: Spill, codes: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, pa.Table]]:
-        start = 0
-        with Progress(codes.size, label, "rows") as progress:
-            for typed in spill:
-                stop = start + typed.num_rows
-                yield codes[start:stop], typed
-                progress.update(stop - start)
-                start = stop
-
-    def _named(
-        self, schema: FeatureSchema, num_values: dict[str, int | None]
-    ) -> FeatureSchema:
+    def _named(self, fit: Fit) -> FeatureSchema:
         small = [
             fitted.name
-            for fitted in schema.one_hot
-            if (num_values.get(fitted.name) or MAX_LISTED_VALUES + 1)
+            for fitted in fit.schema.one_hot
+            if (fit.num_values.get(fitted.name) or MAX_LISTED_VALUES + 1)
             <= MAX_LISTED_VALUES
         ]
         return dataclasses.replace(
-            schema,
+            fit.schema,
             kept_columns=kept_columns(self.data, small),
             fingerprint=self.fingerprint,
         )
 
 
-def _no_sound_row(num_bad: int, first: BadRow) -> DataError:
-    return DataError(
-        f"data.source must hold at least one sound row, but data.bad_rows=skip left "
-        f"out all {num_bad:,}. {place(first.file, first.row)}: {first.reason}. Mend "
-        f"the rows, or the setting that reads them."
-    )
-
-
-def _write(
-    shards: ShardWriter, rows: EncodedRows, side: pa.Table, codes: np.ndarray
-) -> None:
-    for code, name in enumerate(SPLITS):
-        chosen = codes == code
-        if chosen.all():
-            shards.write(name, rows, side)
-        elif chosen.any():
-            shards.write(name, _rows_where(rows, chosen), side.filter(pa.array(chosen)))
-
-
-def _rows_where(rows: EncodedRows, chosen: np.ndarray) -> EncodedRows:
-    chosen_ids = np.repeat(chosen, rows.bag_lengths.sum(axis=1))
-    weights = rows.bag_weights
-    return EncodedRows(
-        labels=rows.labels[chosen],
-        weights=rows.weights[chosen],
-        dense=rows.dense[chosen],
-        one_hot=rows.one_hot[chosen],
-        bag_lengths=rows.bag_lengths[chosen],
-        bag_values=rows.bag_values[chosen_ids],
-        bag_weights=None if weights is None else weights[chosen_ids],
-    )
-
-
-def is_whole(folder: Path, *, explain: bool = False) -> bool:
-    """Say whether ``folder`` is a dataset; ``explain`` prints why it no longer is."""
-    if not folder.exists():
-        return False
-    try:
-        Dataset.open(folder, verify=False)
-    except DatasetError as error:
-        if explain:
-            reason = str(error).removesuffix(PREPARE_ANEW).rstrip()
-            print(f"Preparing anew: {reason}", file=sys.stderr)
-        return False
-    return True
-
-
-def publish(made: Path, folder: Path) -> None:
-    """Move a finished dataset to its place, at once; what is damaged there goes."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    made.rename(folder)
-    flush_to_disk(folder.parent)
+def _remove_loose_files(made: Path) -> None:
+    """Delete what a preparation that was killed wrote last, which is written anew."""
+    for path in made.iterdir():
+        if path.is_file():
+            path.unlink()
+    for path in made.rglob("*.half"):
+        path.unlink()

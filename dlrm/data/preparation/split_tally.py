@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,26 @@ class SplitTally:
                 self._outside[name] += outside
 
         return observe
+
+    def counts(self) -> dict[str, Any]:
+        """Return all sums as JSON data."""
+        return {
+            "num_rows": self._num_rows.tolist(),
+            "positives": self._positives.tolist(),
+            "weights": self._weights.tolist(),
+            "ids": {name: sums.tolist() for name, sums in self._ids.items()},
+            "outside": {name: sums.tolist() for name, sums in self._outside.items()},
+        }
+
+    def merge(self, counts: dict[str, Any]) -> None:
+        """Take in the ``counts`` of further rows."""
+        self._num_rows += counts["num_rows"]
+        self._positives += counts["positives"]
+        self._weights += counts["weights"]
+        for name, sums in counts["ids"].items():
+            self._ids[name] += sums
+        for name, sums in counts["outside"].items():
+            self._outside[name] += sums
 
     def splits(self) -> dict[str, SplitSummary]:
         """Return every split's size and click rate."""

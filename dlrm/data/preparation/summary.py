@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dlrm.config.errors import DatasetError
 from dlrm.config.schema import FeatureSchema, SplitSummary
+from dlrm.config.strangers import parse_json
 
 SUMMARY_FILE = "summary.json"
 
@@ -53,7 +54,7 @@ class PrepareSummary:
             DatasetError: It is missing or damaged.
         """
         try:
-            content = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+            content = parse_json((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
             splits, features = content.pop("splits"), content.pop("features")
             return cls(
                 splits={name: SplitSummary(**entry) for name, entry in splits.items()},

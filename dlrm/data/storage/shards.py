@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,14 +90,7 @@ class ShardWriter:
         try:
             for split in list(self._open):
                 self._finish(split)
-            for path in self._other_files():
-                flush_to_disk(path)
-                name = path.relative_to(self._folder).as_posix()
-                self._files[name] = FileRecord(path.stat().st_size, crc32_of(path))
-            Manifest(splits=self._splits, files=self._files).save(self._folder)
-            for path in (self._folder, *self._folder.rglob("*")):
-                if path.is_dir():
-                    flush_to_disk(path)
+            write_manifest(self._folder, self._splits, self._files)
         except OSError as error:
             raise _disk_error(self._folder, error) from error
 
@@ -129,9 +123,10 @@ class ShardWriter:
         if split in self._open and self._open[split].num_rows == self._rows_per_shard:
             self._finish(split)
         if split not in self._open:
-            (self._folder / split / "side").mkdir(parents=True, exist_ok=True)
-            self._open[split] = _Shard.create(
-                self._folder / split, len(counts), self._layout, side_schema
+            place, index = self._folder / split, len(counts)
+            self._open[split] = _Shard(
+                ShardFiles.create(place / shard_name(index), self._layout),
+                SideFile.create(place / side_name(index), side_schema),
             )
             counts.append(0)
         return self._open[split]
@@ -142,9 +137,29 @@ class ShardWriter:
         for path, record in shard.finish().items():
             self._files[path.relative_to(self._folder).as_posix()] = record
 
-    def _other_files(self) -> list[Path]:
-        written = {self._folder / name for name in self._files}
-        return [p for p in self._folder.rglob("*") if p.is_file() and p not in written]
+
+def write_manifest(
+    folder: Path, splits: dict[str, list[int]], files: dict[str, FileRecord]
+) -> None:
+    """Force a dataset to disk and write its ``files.json``.
+
+    ``splits`` are the rows of each shard, ``files`` those files whose checksums are
+    known; all others in the folder are read for theirs.
+
+    Raises:
+        OSError: The disk refuses the bytes.
+    """
+    found = dict(files)
+    written = {folder / name for name in files}
+    others = [p for p in folder.rglob("*") if p.is_file() and p not in written]
+    for path in others:
+        flush_to_disk(path)
+        name = path.relative_to(folder).as_posix()
+        found[name] = FileRecord(path.stat().st_size, crc32_of(path))
+    Manifest(splits=splits, files=found).save(folder)
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            flush_to_disk(path)
 
 
 @dataclass(slots=True)
@@ -170,67 +185,118 @@ class _CheckedFile:
 
 
 @dataclass(slots=True)
-class _Shard:
+class ShardFiles:
+    """The records of one shard, and the ids of its bags, written from start to end."""
+
     files: dict[str, _CheckedFile]
-    side: pq.ParquetWriter
-    side_path: Path
     num_rows: int = 0
     num_values: int = 0
-    waiting: list[pa.Table] = field(default_factory=list)
-    """Side rows held back until they fill a row group."""
 
     @classmethod
-    def create(
-        cls,
-        split_folder: Path,
-        index: int,
-        layout: RecordLayout,
-        side_schema: pa.Schema,
-    ) -> _Shard:
-        folder = split_folder / shard_name(index)
-        folder.mkdir()
+    def create(cls, folder: Path, layout: RecordLayout) -> ShardFiles:
+        """Begin the shard ``folder``; what lies there goes."""
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
         files = {
             name: _CheckedFile(folder / name, (folder / name).open("xb"))
             for name in layout.files
         }
         if STARTS_FILE in files:
             files[STARTS_FILE].write(np.zeros(1, dtype=START))
-        side_path = split_folder / side_name(index)
-        side = pq.ParquetWriter(side_path, side_schema, compression="zstd")
-        return cls(files=files, side=side, side_path=side_path)
+        return cls(files)
 
-    def write(self, layout: RecordLayout, rows: EncodedRows, side: pa.Table) -> None:
-        self.files[RECORDS_FILE].write(layout.pack(rows))
-        if VALUES_FILE in self.files:
-            self.files[VALUES_FILE].write(rows.bag_values)
-            ends = self.num_values + rows.value_starts()[1:]
-            self.files[STARTS_FILE].write(ends.astype(START))
-        if rows.bag_weights is not None:
-            self.files[WEIGHTS_FILE].write(rows.bag_weights)
-        self.num_rows += len(rows)
-        self.num_values += rows.bag_values.size
-        self.waiting.append(side)
-        if sum(table.num_rows for table in self.waiting) >= SIDE_ROWS_PER_GROUP:
-            self._flush_side()
+    def append(
+        self,
+        records: np.ndarray,
+        ends: np.ndarray | None = None,
+        values: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        """Append rows: packed, int64 [R + 1] as ``value_starts``, and the bags."""
+        self.files[RECORDS_FILE].write(records)
+        self.num_rows += len(records)
+        if values is not None and ends is not None:
+            self.files[VALUES_FILE].write(values)
+            shifted = self.num_values + ends[1:] - ends[0]
+            self.files[STARTS_FILE].write(shifted.astype(START))
+            self.num_values += values.size
+        if weights is not None:
+            self.files[WEIGHTS_FILE].write(weights)
 
     def finish(self) -> dict[Path, FileRecord]:
-        self._flush_side()
-        self.side.close()
-        flush_to_disk(self.side_path)
-        records = {checked.path: checked.finish() for checked in self.files.values()}
-        side_size = self.side_path.stat().st_size
-        records[self.side_path] = FileRecord(side_size, crc32_of(self.side_path))
-        return records
+        """Force the files to disk; return what was written."""
+        return {checked.path: checked.finish() for checked in self.files.values()}
 
     def release(self) -> None:
+        """Close the files, half written as they are."""
         for checked in self.files.values():
             checked.file.close()
-        self.side.close()
 
-    def _flush_side(self) -> None:
+
+@dataclass(slots=True)
+class SideFile:
+    """The side columns of one shard."""
+
+    path: Path
+    writer: pq.ParquetWriter
+    waiting: list[pa.Table] = field(default_factory=list)
+    """Rows held back until they fill a row group."""
+
+    @classmethod
+    def create(cls, path: Path, schema: pa.Schema) -> SideFile:
+        """Begin the file; one that lies there goes."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cls(path, pq.ParquetWriter(path, schema, compression="zstd"))
+
+    def append(self, side: pa.Table) -> None:
+        """Append rows."""
+        self.waiting.append(side)
+        if sum(table.num_rows for table in self.waiting) >= SIDE_ROWS_PER_GROUP:
+            self._flush()
+
+    def finish(self) -> dict[Path, FileRecord]:
+        """Force the file to disk; return what was written."""
+        self._flush()
+        self.writer.close()
+        flush_to_disk(self.path)
+        return {self.path: FileRecord(self.path.stat().st_size, crc32_of(self.path))}
+
+    def release(self) -> None:
+        """Close the file, half written as it is."""
+        self.writer.close()
+
+    def _flush(self) -> None:
         if self.waiting:
-            self.side.write_table(pa.concat_tables(self.waiting))
+            self.writer.write_table(pa.concat_tables(self.waiting))
             self.waiting.clear()
+
+
+@dataclass(slots=True)
+class _Shard:
+    files: ShardFiles
+    side: SideFile
+
+    @property
+    def num_rows(self) -> int:
+        return self.files.num_rows
+
+    def write(self, layout: RecordLayout, rows: EncodedRows, side: pa.Table) -> None:
+        has_bags = VALUES_FILE in self.files.files
+        self.files.append(
+            layout.pack(rows),
+            rows.value_starts() if has_bags else None,
+            rows.bag_values if has_bags else None,
+            rows.bag_weights,
+        )
+        self.side.append(side)
+
+    def finish(self) -> dict[Path, FileRecord]:
+        return {**self.files.finish(), **self.side.finish()}
+
+    def release(self) -> None:
+        self.files.release()
+        self.side.release()
 
 
 def _disk_error(folder: Path, error: OSError) -> DatasetError:

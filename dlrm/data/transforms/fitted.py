@@ -6,7 +6,7 @@ features, V = ids in all bags together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from dlrm.config.schema import FeatureSchema, FittedSparse
 from dlrm.data.columns.row_faults import place
 from dlrm.data.storage.rows import EncodedRows, starts_of
 from dlrm.data.transforms.dense_columns import dense_columns
-from dlrm.data.transforms.id_encoder import REFUSED, IdEncoder
+from dlrm.data.transforms.id_encoder import REFUSED, IdEncoder, Lookup
 from dlrm.data.transforms.quantiles import bucket_rows
 from dlrm.data.transforms.text_ids import text_ids
 from dlrm.data.transforms.vocabulary import LABEL_CLASSES, Vocabulary
@@ -33,15 +33,29 @@ class FittedTransforms:
     """What ``prepare`` fitted, ready to be applied to any typed rows."""
 
     def __init__(
-        self, schema: FeatureSchema, vocabularies: dict[str, Vocabulary]
+        self,
+        schema: FeatureSchema,
+        vocabularies: dict[str, Vocabulary],
+        known: Mapping[str, Lookup] | None = None,
     ) -> None:
-        """Take ``vocabularies`` by table; that of classes is ``LABEL_CLASSES``."""
+        """Take ``vocabularies`` by table; that of classes is ``LABEL_CLASSES``.
+
+        ``known`` are what stands for them, by feature, where values have been looked
+        up already.
+        """
         self.schema = schema
         self.vocabularies = vocabularies
+        by_feature: dict[str, Lookup | None] = {
+            fitted.name: vocabularies.get(fitted.table) for fitted in schema.sparse
+        }
+        by_feature.update(known or {})
         self._encoders = {
-            fitted.name: IdEncoder(fitted, vocabularies.get(fitted.table))
+            fitted.name: IdEncoder(fitted, by_feature[fitted.name])
             for fitted in schema.sparse
         }
+        self._classes_known = by_feature.get(LABEL_CLASSES) or vocabularies.get(
+            LABEL_CLASSES
+        )
 
     @classmethod
     def load(cls, folder: Path) -> FittedTransforms:
@@ -148,7 +162,8 @@ class FittedTransforms:
             return _Bags(zeros, zeros[:0], zeros[:0].astype(np.float32))
         texts, lengths = flat_texts(typed["classes"].combine_chunks())
         assert lengths is not None
-        ids = self.vocabularies[LABEL_CLASSES].rows_of(texts.dictionary) - 1
+        assert self._classes_known is not None
+        ids = self._classes_known.rows_of(texts.dictionary) - 1
         values = ids[texts.indices.to_numpy()].astype(np.int32)
         return _Bags(lengths, values, np.ones(values.size, dtype=np.float32))
 

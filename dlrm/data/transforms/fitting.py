@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from dlrm.config.data import DataConfig
 from dlrm.config.errors import DataError
-from dlrm.config.features import Encoding, SparseFeature
+from dlrm.config.features import DenseFeature, Encoding, SparseFeature
 from dlrm.config.labels import LabelKind
 from dlrm.config.schema import FeatureSchema, FittedDense, FittedSparse
 from dlrm.config.tables import features_by_table
@@ -101,7 +102,7 @@ class TransformFitter:
         """
         data = self._data
         dense = [
-            _finite(self._moments[name].fit(name, feature))
+            fit_dense(self._moments[name], name, feature)
             for name, feature in data.dense_features.items()
         ]
         vocabularies = {
@@ -112,26 +113,18 @@ class TransformFitter:
             )
             for table, counter in self._counters.items()
         }
-        boundaries = {
-            table: _boundaries(_first(self._tables[table]), sample)
-            for table, sample in self._samples.items()
-        }
-        sparse = [
-            _fitted_sparse(name, feature, vocabularies, boundaries)
-            for name, feature in data.sparse_features.items()
-        ]
-        num_classes = 0
         if data.label_kind is not LabelKind.click:
-            classes = _classes(data, self._classes)
-            num_classes = len(classes.keys)
-            vocabularies[LABEL_CLASSES] = classes
-        schema = FeatureSchema(
-            name=data.name,
-            label=data.label,
-            dense=tuple(dense),
-            sparse=tuple(sparse),
-            label_kind=data.label_kind,
-            num_classes=num_classes,
+            vocabularies[LABEL_CLASSES] = Vocabulary.fit(
+                self._classes.finish(), min_frequency=1, num_embeddings=None
+            )
+        schema = fitted_schema(
+            data,
+            dense=dense,
+            num_known={t: len(found.keys) for t, found in vocabularies.items()},
+            boundaries={
+                table: fit_boundaries(_first(self._tables[table]), sample)
+                for table, sample in self._samples.items()
+            },
         )
         return FittedTransforms(schema, vocabularies)
 
@@ -154,24 +147,42 @@ def _first(sharing: dict[str, SparseFeature]) -> SparseFeature:
     return next(iter(sharing.values()))
 
 
-def _classes(data: DataConfig, counter: ValueCounter) -> Vocabulary:
-    found = Vocabulary.fit(counter.finish(), min_frequency=1, num_embeddings=None)
-    if len(found.keys) < 2:
-        raise DataError(
-            f"The training rows must have two classes or more, but column "
-            f"{data.label!r} (data.label) has {len(found.keys)}. Check data.label, or "
-            f"split the rows another way."
-        )
-    return found
+def fitted_schema(
+    data: DataConfig,
+    *,
+    dense: Sequence[FittedDense],
+    num_known: Mapping[str, int],
+    boundaries: Mapping[str, tuple[float, ...]],
+) -> FeatureSchema:
+    """Put together what was fitted; ``num_known`` and ``boundaries`` are by table.
+
+    Raises:
+        DataError: Classes are fewer than two.
+    """
+    num_classes = 0
+    if data.label_kind is not LabelKind.click:
+        num_classes = num_known[LABEL_CLASSES]
+        _refuse_few_classes(data, num_classes)
+    return FeatureSchema(
+        name=data.name,
+        label=data.label,
+        dense=tuple(dense),
+        sparse=tuple(
+            _fitted_sparse(name, feature, num_known, boundaries)
+            for name, feature in data.sparse_features.items()
+        ),
+        label_kind=data.label_kind,
+        num_classes=num_classes,
+    )
 
 
-def _boundaries(feature: SparseFeature, sample: QuantileSample) -> tuple[float, ...]:
-    if feature.boundaries is not None:
-        return tuple(feature.boundaries)
-    return sample.boundaries(feature.num_buckets)
+def fit_dense(moments: Moments, name: str, feature: DenseFeature) -> FittedDense:
+    """Return a dense feature's statistics.
 
-
-def _finite(fitted: FittedDense) -> FittedDense:
+    Raises:
+        DataError: They are not finite.
+    """
+    fitted = moments.fit(name, feature)
     if math.isfinite(fitted.mean) and math.isfinite(fitted.std):
         return fitted
     key = f"data.dense_features.{fitted.name}"
@@ -182,16 +193,32 @@ def _finite(fitted: FittedDense) -> FittedDense:
     )
 
 
+def _refuse_few_classes(data: DataConfig, num_classes: int) -> None:
+    if num_classes < 2:
+        raise DataError(
+            f"The training rows must have two classes or more, but column "
+            f"{data.label!r} (data.label) has {num_classes}. Check data.label, or "
+            f"split the rows another way."
+        )
+
+
+def fit_boundaries(feature: SparseFeature, sample: QuantileSample) -> tuple[float, ...]:
+    """Return a feature's bucket boundaries: those given, or the sample's."""
+    if feature.boundaries is not None:
+        return tuple(feature.boundaries)
+    return sample.boundaries(feature.num_buckets)
+
+
 def _fitted_sparse(
     name: str,
     feature: SparseFeature,
-    vocabularies: dict[str, Vocabulary],
-    boundaries: dict[str, tuple[float, ...]],
+    num_known: Mapping[str, int],
+    boundaries: Mapping[str, tuple[float, ...]],
 ) -> FittedSparse:
     table = feature.table or name
     size = feature.num_embeddings or 0
-    if table in vocabularies:
-        size = vocabularies[table].num_embeddings
+    if table in num_known:
+        size = num_known[table] + 1
         size += feature.text.num_buckets if feature.text else 0
     elif table in boundaries:
         size = len(boundaries[table]) + 2

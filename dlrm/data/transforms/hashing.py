@@ -58,6 +58,24 @@ def hash_texts(texts: pa.Array) -> np.ndarray:
     return hashes
 
 
+def leading_words(texts: pa.Array) -> np.ndarray:
+    """Return uint64 numbers in the order of the texts' first 8 bytes, zeros after."""
+    texts = texts.cast(pa.large_string())
+    starts, data = _bytes_of(texts)
+    lengths = np.minimum(np.diff(starts), 8).astype(np.uint64)
+    # In big-endian words the first byte counts most, as it does in a text.
+    words: np.ndarray = data[starts[:-1]].astype("<u8").byteswap()
+    unused_bits = np.uint64(64) - np.uint64(8) * lengths
+    # A shift by all 64 bits does nothing on x86.
+    mask = np.where(
+        lengths == 0,
+        0,
+        np.uint64(0xFFFFFFFFFFFFFFFF) << (np.minimum(unused_bits, np.uint64(63))),
+    ).astype(np.uint64)
+    words &= mask
+    return words
+
+
 def _bytes_of(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Return where each text starts, and the 64-bit word that starts at each byte."""
     _, offset_buffer, byte_buffer = texts.buffers()

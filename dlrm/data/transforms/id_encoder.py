@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,6 @@ from dlrm.config.features import Encoding, OutOfRange
 from dlrm.config.schema import FittedSparse
 from dlrm.data.columns.whole_numbers import whole_numbers
 from dlrm.data.transforms.hashing import hash_texts
-from dlrm.data.transforms.vocabulary import Vocabulary
 
 REFUSED = -1
 
@@ -26,12 +26,34 @@ class EncodedTexts:
     """bool: outside the vocabulary or the table, whatever the policy made of it."""
 
 
+class Lookup(Protocol):
+    """Knows the rows of a table's values."""
+
+    def rows_of(self, texts: pa.Array) -> np.ndarray:
+        """Return each text's row, int32; 0 where it is not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRows:
+    """The rows of texts that have been looked up before, in the same order."""
+
+    rows: np.ndarray
+    """int32"""
+
+    def rows_of(self, texts: pa.Array) -> np.ndarray:
+        """Return the rows, which are those of just these texts."""
+        assert len(texts) == self.rows.size, "other texts than were looked up"
+        rows: np.ndarray = self.rows.copy()
+        return rows
+
+
 @dataclass(frozen=True, slots=True)
 class IdEncoder:
     """A sparse feature's table, and its vocabulary where it has one."""
 
     fitted: FittedSparse
-    vocabulary: Vocabulary | None = None
+    vocabulary: Lookup | None = None
 
     def encode(self, texts: pa.Array) -> EncodedTexts:
         """Return the row of each text under the feature's ``out_of_range`` policy."""

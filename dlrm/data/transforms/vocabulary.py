@@ -6,6 +6,7 @@ first, equally frequent ones in the order of their UTF-8 bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,8 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dlrm.config.errors import DatasetError
+from dlrm.config.features import Encoding
 from dlrm.config.schema import FeatureSchema
-from dlrm.data.transforms.hashing import hash_texts, splitmix64
+from dlrm.data.transforms.hashing import hash_texts, leading_words, splitmix64
 
 VOCABULARIES_FOLDER = "vocabularies"
 LABEL_CLASSES = "label.classes"
@@ -24,18 +26,23 @@ LABEL_CLASSES = "label.classes"
 SHARED_ROW_KEY = "\0the row of all other values"
 """Stands for row 0 where rows are told apart by their keys' hashes."""
 _BUCKET_KEYS = np.uint64(1 << 63)
-_SCHEMA = pa.schema([("key", pa.large_string()), ("count", pa.int64())])
+VOCABULARY_SCHEMA = pa.schema([("key", pa.large_string()), ("count", pa.int64())])
 _MIN_PENDING = 1 << 20
 
 
 class ValueCounter:
     """Counts texts chunk by chunk in memory that grows with distinct values alone."""
 
-    def __init__(self) -> None:
-        """Start with nothing counted."""
-        self._merged = _SCHEMA.empty_table()
+    def __init__(self, numbers_to: Callable[[np.ndarray], None] | None = None) -> None:
+        """Start with nothing counted.
+
+        ``numbers_to`` is given, text by text as they were added, the place that each
+        has among the distinct ones, int32.
+        """
+        self._merged = VOCABULARY_SCHEMA.empty_table()
         self._pending: list[pa.Table] = []
         self._num_pending = 0
+        self._numbers_to = numbers_to
 
     def add(
         self, texts: pa.DictionaryArray, is_counted: np.ndarray | None = None
@@ -46,29 +53,67 @@ class ValueCounter:
             codes = codes[is_counted]
         counts = np.bincount(codes, minlength=len(texts.dictionary))
         used = np.flatnonzero(counts)
-        keys = texts.dictionary.take(pa.array(used)).cast(pa.large_string())
-        self._pending.append(pa.table([keys, pa.array(counts[used])], schema=_SCHEMA))
-        self._num_pending += used.size
+        self.add_counts(texts.dictionary.take(pa.array(used)), counts[used])
+
+    def add_counts(self, texts: pa.Array, counts: np.ndarray) -> None:
+        """Take in texts, each ``counts`` times, which may be 0."""
+        keys = texts.cast(pa.large_string())
+        columns = [keys, pa.array(counts, pa.int64())]
+        self._pending.append(pa.table(columns, schema=VOCABULARY_SCHEMA))
+        self._num_pending += len(keys)
         # Merging when as much waits as is merged costs a constant a value over all.
         if self._num_pending > max(_MIN_PENDING, self._merged.num_rows):
             self._merge()
 
     def finish(self) -> pa.Table:
-        """Return the columns ``key`` and ``count``, each key once."""
+        """Return the columns ``key`` and ``count``, each key once, as they came."""
         self._merge()
         return self._merged
 
     def _merge(self) -> None:
         if not self._pending:
             return
+        num_merged = self._merged.num_rows
         waiting = pa.concat_tables([self._merged, *self._pending])
         self._pending.clear()
         self._num_pending = 0
-        keys = waiting["key"].combine_chunks().dictionary_encode()
+        self._merged = VOCABULARY_SCHEMA.empty_table()
+        numbers_in = waiting["count"].to_numpy()
+        # What was merged comes first, and so keeps its places.
+        keys = waiting["key"].combine_chunks()
+        del waiting
+        keys = keys.dictionary_encode()
+        places = keys.indices.to_numpy()
         # A float64 holds whole numbers up to 2**53, more rows than any log has.
-        totals = np.bincount(keys.indices.to_numpy(), waiting["count"].to_numpy())
+        totals = np.bincount(places, numbers_in, len(keys.dictionary))
         counts = pa.array(totals.astype(np.int64))
-        self._merged = pa.table([keys.dictionary, counts], schema=_SCHEMA)
+        self._merged = pa.table([keys.dictionary, counts], schema=VOCABULARY_SCHEMA)
+        if self._numbers_to is not None:
+            self._numbers_to(places[num_merged:])
+
+
+def vocabulary_order(keys: pa.Array, counts: np.ndarray) -> np.ndarray:
+    """Return int64: the most frequent key first, equally frequent ones by their bytes.
+
+    The first 8 bytes tell most keys apart; only those that they do not are compared as
+    texts.
+    """
+    leads = leading_words(keys)
+    order: np.ndarray = np.lexsort((leads, -counts))
+    sorted_leads, sorted_counts = leads[order], counts[order]
+    same = (sorted_leads[1:] == sorted_leads[:-1]) & (
+        sorted_counts[1:] == sorted_counts[:-1]
+    )
+    if same.any():
+        # Neighbours of one count and lead stand where they belong as a group: sorted
+        # among themselves, all such groups come in the same order again.
+        tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        some = order[tied]
+        columns = [keys.take(pa.array(some)), pa.array(counts[some])]
+        table = pa.table(columns, schema=VOCABULARY_SCHEMA)
+        by = [("count", "descending"), ("key", "ascending")]
+        order[tied] = some[pc.sort_indices(table, sort_keys=by).to_numpy()]
+    return order
 
 
 class Vocabulary:
@@ -87,12 +132,15 @@ class Vocabulary:
     ) -> Vocabulary:
         """Keep values seen ``min_frequency`` times, at most ``num_embeddings - 1``."""
         frequent = counted.filter(pc.greater_equal(counted["count"], min_frequency))
-        order = pc.sort_indices(
-            frequent, sort_keys=[("count", "descending"), ("key", "ascending")]
+        order = vocabulary_order(
+            pa.concat_arrays(
+                [pa.array([], pa.large_string()), *frequent["key"].chunks]
+            ),
+            frequent["count"].to_numpy(),
         )
         if num_embeddings is not None:
             order = order[: num_embeddings - 1]
-        chosen = frequent.take(order).combine_chunks()
+        chosen = frequent.take(pa.array(order)).combine_chunks()
         keys = pa.concat_arrays(
             [pa.array([], pa.large_string()), *chosen["key"].chunks]
         )
@@ -133,7 +181,7 @@ class Vocabulary:
         path = vocabulary_path(folder, table)
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(
-            pa.table([self.keys, pa.array(self.counts)], schema=_SCHEMA), path
+            pa.table([self.keys, pa.array(self.counts)], schema=VOCABULARY_SCHEMA), path
         )
 
     @classmethod
@@ -145,7 +193,7 @@ class Vocabulary:
         """
         path = vocabulary_path(folder, table)
         try:
-            stored = pq.read_table(path, schema=_SCHEMA).combine_chunks()
+            stored = pq.read_table(path, schema=VOCABULARY_SCHEMA).combine_chunks()
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(
                 f"{folder} must hold the vocabulary {path.name}, but it cannot be read "
@@ -168,6 +216,38 @@ class Vocabulary:
             self._row_order = np.argsort(hashes).astype(np.int32)
             self._hashes = hashes[self._row_order]
         return self._hashes
+
+
+class StoredCounts(Mapping[str, Vocabulary]):
+    """The counts of a dataset's vocabularies by table, read one at a time.
+
+    The vocabularies that are given have their counts alone, no keys.
+    """
+
+    def __init__(self, folder: Path, schema: FeatureSchema) -> None:
+        """Look into ``folder``, where ``schema`` says what there must be."""
+        self._folder = folder
+        self._tables = [
+            table
+            for table, features in schema.tables.items()
+            if features[0].feature.encoding is Encoding.vocabulary
+        ]
+
+    def __getitem__(self, table: str) -> Vocabulary:
+        """Read the counts of one table."""
+        if table not in self._tables:
+            raise KeyError(table)
+        stored = pq.read_table(vocabulary_path(self._folder, table), columns=["count"])
+        counts = stored["count"].combine_chunks().to_numpy()
+        return Vocabulary(pa.array([], pa.large_string()), counts)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the tables."""
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        """Count the tables."""
+        return len(self._tables)
 
 
 def vocabulary_path(folder: Path, table: str) -> Path:

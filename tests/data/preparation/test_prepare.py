@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-import dlrm.data.preparation.passes as preparation
+from dlrm.config.contract import Severity
 from dlrm.config.data import BadRows, SourceFormat, Split
 from dlrm.config.errors import DataError, DatasetError
 from dlrm.config.features import DenseFeature, Encoding, OutOfRange, SparseFeature
@@ -213,22 +214,84 @@ def test_a_damaged_dataset_is_prepared_anew(data, capsys):
     assert names_in(data) == [folder.name]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
-@pytest.mark.parametrize(
-    "place", ["Spill.write", "FittedTransforms.encode", "ShardWriter.write", "publish"]
-)
-def test_a_failure_anywhere_leaves_nothing_behind(data, monkeypatch, place, error):
+PLACES = [
+    "blocks.BlockWriter.append",
+    "counting.CountTask.make",
+    "encoding.EncodeTask.make",
+    "assembling.RecordsTask.make",
+    "prepare.publish",
+]
+
+
+def break_at(monkeypatch, place, error):
     def fail(*_args, **_options):
         raise error
 
-    owner, _, name = place.partition(".")
-    if name:
-        monkeypatch.setattr(getattr(preparation, owner), name, fail)
-    else:
-        monkeypatch.setattr("dlrm.data.preparation.prepare.publish", fail)
-    with pytest.raises(type(error)):
+    monkeypatch.setattr(f"dlrm.data.preparation.{place}", fail)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_failure_anywhere_leaves_nothing_behind(data, monkeypatch, place):
+    break_at(monkeypatch, place, OSError(28, "No space left"))
+    with pytest.raises(OSError, match="No space left"):
         prepare_source(data, source())
     assert names_in(data) == []
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_interrupted_preparation_is_gone_on_with(data, monkeypatch, place, capsys):
+    whole = prepare_source(data, source())
+    expected = {p.relative_to(whole): p.read_bytes() for p in files_of(whole)}
+    shutil.rmtree(whole)
+    with monkeypatch.context() as patch:
+        break_at(patch, place, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            prepare_source(data, source())
+    capsys.readouterr()
+    folder = prepare_source(data, source())
+    assert {p.relative_to(folder): p.read_bytes() for p in files_of(folder)} == expected
+    assert names_in(data) == [folder.name]
+    went_on = "Going on" in capsys.readouterr().err
+    assert went_on == (place != "blocks.BlockWriter.append")
+
+
+def files_of(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_rows_that_changed_unseen_are_read_and_counted_anew(data, monkeypatch):
+    with monkeypatch.context() as patch:
+        break_at(patch, "assembling.RecordsTask.make", KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            prepare_source(data, source())
+    columns = raw_columns(25)
+    columns["user"] = ["new"] * len(columns["user"])
+    parts = [source().items[0], chunk(columns, first_row=27)]
+    went_on = rows_by_split(prepare_source(data, ListSource(parts)))
+    data.prepared += "-anew"
+    assert went_on == rows_by_split(prepare_source(data, ListSource(parts)))
+
+
+def test_other_settings_start_anew_and_say_so(data, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        break_at(patch, "encoding.EncodeTask.make", KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            prepare_source(data, source())
+    data.split_seed = 1
+    folder = prepare_source(data, source())
+    assert "Starting anew: raw files or settings changed" in capsys.readouterr().err
+    assert names_in(data) == [folder.name]
+
+
+def test_what_another_dataset_can_go_on_from_stays(data, monkeypatch):
+    with monkeypatch.context() as patch:
+        break_at(patch, "encoding.EncodeTask.make", KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            prepare_source(data, source())
+    (left,) = names_in(data)
+    data.name = "others"
+    folder = prepare_source(data, source())
+    assert names_in(data) == sorted([left, folder.name])
 
 
 def test_a_source_that_breaks_leaves_nothing_and_the_next_run_works(data):
@@ -371,6 +434,7 @@ def test_side_columns_are_row_aligned_and_hold_what_slices_need(data):
 
 
 def test_only_small_one_hot_features_are_kept_by_default(data):
+    data.checks.label_leak.severity = Severity.ignore
     columns = raw_columns()
     size = 3000
     columns = {name: (values * 50)[:size] for name, values in columns.items()}
@@ -378,6 +442,7 @@ def test_only_small_one_hot_features_are_kept_by_default(data):
     columns["hashed"] = [str(row % 10) if row % 10 else None for row in range(size)]
     hashed = SparseFeature(encoding=Encoding.hash, num_embeddings=4)
     data.sparse_features.update(wide=SparseFeature(), hashed=hashed)
+    data.checks.label_leak.severity = Severity.ignore  # Rows without tags are clicks.
     folder = prepare_source(data, ListSource([chunk(columns)]))
     dataset = Dataset.open(folder)
     assert dataset.schema.kept_columns == ("user", "hashed")

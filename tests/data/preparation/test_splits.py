@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+import dlrm.data.preparation.splits as splits_module
 from dlrm.config.data import Split
 from dlrm.config.errors import DataError
 from dlrm.data.preparation.splits import (
     TEST,
     TRAIN,
     VALID,
-    SplitKeys,
+    deal_rows,
     leave_last_split,
     random_split,
     shuffle_2019_split,
@@ -20,13 +25,35 @@ from dlrm.data.preparation.splits import (
 from tests.data.raw import config, typed
 
 
+@dataclass
+class Rows:
+    """A block of rows in memory."""
+
+    table: pa.Table
+    split: str | None = None
+
+    @property
+    def num_rows(self):
+        return self.table.num_rows
+
+    def names(self):
+        return self.table.column_names
+
+    def column(self, name):
+        return self.table[name].combine_chunks()
+
+
 def deal(data, *parts, sources=None):
-    keys = SplitKeys(data)
+    blocks = []
     for part, source in zip(parts, sources or [None] * len(parts), strict=True):
-        keys.add(
-            typed(data, {"label": [0] * len(next(iter(part.values()))), **part}), source
-        )
-    return keys.assign()
+        size = len(next(iter(part.values())))
+        blocks.append(Rows(typed(data, {"label": [0] * size, **part}), source))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "codes.bin"
+        sizes = deal_rows(data, blocks, path)
+        codes = np.fromfile(path, np.int8)
+    assert sizes.tolist() == np.bincount(codes, minlength=3).tolist()
+    return codes
 
 
 def test_shuffle_2019_is_pythons_own_shuffle_cut_8_1_1():
@@ -114,10 +141,8 @@ def test_leave_last_tests_on_each_groups_newest_rows(n):
 
 def test_a_split_without_rows_names_the_setting_that_sizes_it():
     data = config(split=Split.leave_last, group_column="user", leave_last=9)
-    keys = SplitKeys(data)
-    keys.add(typed(data, {"label": [0, 1], "user": ["a", "b"]}), None)
     with pytest.raises(DataError, match=r"change data\.split or data\.leave_last"):
-        keys.assign()
+        deal(data, {"user": ["a", "b"]})
 
 
 def test_leave_last_goes_by_group_and_time_columns_over_chunks():
@@ -128,6 +153,19 @@ def test_leave_last_goes_by_group_and_time_columns_over_chunks():
         {"user": ["a", "b"], "t": [5, 3]},
     )
     assert codes.tolist() == [TEST, TRAIN, TRAIN, VALID, VALID, TEST]
+
+
+def test_groups_dealt_part_by_part_are_dealt_as_all_at_once(monkeypatch):
+    generator = np.random.default_rng(0)
+    users, times = generator.integers(0, 40, 300), generator.integers(0, 9, 300)
+    data = config(split=Split.leave_last, group_column="user", time_column="t")
+    parts = [
+        {"user": users[i : i + 70].tolist(), "t": times[i : i + 70].tolist()}
+        for i in range(0, 300, 70)
+    ]
+    monkeypatch.setattr(splits_module, "_ROWS_AT_ONCE", 50)
+    expected = leave_last_by_definition(users.tolist(), times.tolist(), 1)
+    assert deal(data, *parts).tolist() == expected
 
 
 def test_integer_and_float_group_ids_are_the_same_group():
@@ -178,4 +216,4 @@ def test_an_empty_split_with_a_share_is_refused_with_all_counts():
 def test_no_rows_at_all_are_refused():
     data = config(source="clicks.csv")
     with pytest.raises(DataError, match=r"at least one sound row.*clicks\.csv"):
-        SplitKeys(data).assign()
+        deal(data)

@@ -1,0 +1,181 @@
+"""The processes that share the work of a preparation.
+
+They are started as programs of their own, not forked: the process that prepares may run
+torch, threads or a notebook. They work for nobody else, and end with it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any
+
+from dlrm.config.environment import child_environment
+from dlrm.config.errors import WorkerDiedError
+from dlrm.data.preparation.blocks import Task, perform
+
+ALONE_SECONDS = 0.15
+"""Work that this process does by itself first: small data needs no others. It goes on
+by itself while they start."""
+READY = b"ready"
+"""What a worker says first."""
+_PROGRAM = "dlrm.data.preparation.worker"
+_TASKS_AHEAD = 2
+"""Tasks a worker has: the one it does, and the next one."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    tasks: list[int]
+    """Numbers of the tasks that it has, the one that it does first."""
+    is_ready: bool = False
+    """It has started and takes tasks."""
+
+
+class Workers:
+    """Does tasks in several processes. Use it as a context manager."""
+
+    def __init__(self, num_workers: int) -> None:
+        """Use ``num_workers`` processes, or with 1 this one alone."""
+        self._num_workers = num_workers
+        self._workers: list[_Worker] = []
+        self._start = time.monotonic()
+
+    def results(self, tasks: Iterable[Task]) -> Iterator[dict[str, Any]]:
+        """Yield each task's result, in the order of the tasks.
+
+        An error is raised in its task's turn, so that of several the first one is
+        told, however many processes there are.
+
+        Raises:
+            WorkerDiedError: A process ended that should not have.
+        """
+        waiting = iter(tasks)
+        for task in waiting:
+            if self._are_ready():
+                yield from self._shared(chain([task], waiting))
+                return
+            yield perform(task)
+
+    def _are_ready(self) -> bool:
+        """Say whether there is a worker to give tasks to; start them in time."""
+        if self._num_workers == 1:
+            return False
+        if not self._workers:
+            if time.monotonic() - self._start >= ALONE_SECONDS:
+                for _ in range(self._num_workers):
+                    self._workers.append(_start_worker())
+            return False
+        waiting = [w.connection for w in self._workers if not w.is_ready]
+        for ready in wait(waiting, timeout=0) if waiting else ():
+            self._take_in(ready)
+        return any(worker.is_ready for worker in self._workers)
+
+    def _shared(self, waiting: Iterator[Task]) -> Iterator[dict[str, Any]]:
+        finished: dict[int, tuple[Any, BaseException | None]] = {}
+        num_sent = num_yielded = 0
+        more = True
+        while True:
+            while more and (worker := self._with_room()) is not None:
+                task = next(waiting, None)
+                more = task is not None
+                if task is not None:
+                    _send(worker, num_sent, task)
+                    num_sent += 1
+            while num_yielded in finished:
+                result, error = finished.pop(num_yielded)
+                if error is not None:
+                    raise error
+                num_yielded += 1
+                yield result
+            if num_yielded == num_sent:
+                if not more:
+                    return
+                continue
+            self._receive(finished)
+
+    def _with_room(self) -> _Worker | None:
+        ready = (worker for worker in self._workers if worker.is_ready)
+        worker = min(ready, key=lambda worker: len(worker.tasks))
+        return worker if len(worker.tasks) < _TASKS_AHEAD else None
+
+    def _receive(self, finished: dict[int, tuple[Any, BaseException | None]]) -> None:
+        """Wait for outcomes, and take in those that have come."""
+        for ready in wait([worker.connection for worker in self._workers]):
+            worker, message = self._take_in(ready)
+            if message != READY:
+                finished[worker.tasks.pop(0)] = pickle.loads(message)
+
+    def _take_in(self, connection: Any) -> tuple[_Worker, bytes]:
+        worker = next(w for w in self._workers if w.connection is connection)
+        try:
+            message = worker.connection.recv_bytes()
+        except (EOFError, OSError) as error:
+            raise _died(worker) from error
+        worker.is_ready = True
+        return worker, message
+
+    def __enter__(self) -> Workers:
+        """Return the workers; they start when there is work enough."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End all processes at once, whatever they do."""
+        for worker in self._workers:
+            worker.process.kill()
+            worker.connection.close()
+        for worker in self._workers:
+            worker.process.wait()
+        self._workers.clear()
+
+
+def _start_worker() -> _Worker:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        # Its own session: Ctrl-C is for this process, which then ends the others.
+        process = subprocess.Popen(
+            [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=child_environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return _Worker(process, Connection(ours.detach()), [])
+
+
+def _send(worker: _Worker, number: int, task: Task) -> None:
+    try:
+        worker.connection.send_bytes(pickle.dumps(task, protocol=5))
+    except OSError as error:
+        raise _died(worker) from error
+    worker.tasks.append(number)
+
+
+def _died(worker: _Worker) -> WorkerDiedError:
+    code = worker.process.wait()
+    how = f"ended with exit code {code}"
+    if code < 0:
+        how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    memory = " Perhaps memory ran out: lower data.num_workers or data.memory_gib."
+    return WorkerDiedError(
+        f"The processes that prepare must live until the end, but one of them {how}."
+        f"{memory if code == -signal.SIGKILL else ''} The same command goes on from "
+        f"what is finished."
+    )

@@ -1,0 +1,148 @@
+"""Preparations that are killed, in several processes, by their own program."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+PROGRAM = """
+import sys
+import dlrm.data.preparation.workers as workers
+import dlrm.data.sources.delimited as delimited
+from dlrm.commands.main import main
+workers.ALONE_SECONDS = 0.0
+delimited.delimited_pieces.__kwdefaults__["block_bytes"] = 1 << 13
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+COLUMNS = ("label", "price", "user", "tags")
+
+
+@pytest.fixture
+def clicks(tmp_path):
+    generator = random.Random(0)
+    lines = [",".join(COLUMNS)]
+    for _ in range(6000):
+        user, price = int(generator.paretovariate(0.4)), generator.random()
+        tags = "|".join(f"t{generator.randrange(40)}" for _ in range(3))
+        lines.append(f"{generator.randrange(2)},{price:.3f},u{user % 5000},{tags}")
+    path = tmp_path / "clicks.csv"
+    path.write_text("\n".join(lines) + "\n")
+    conf = tmp_path / "conf" / "data"
+    conf.mkdir(parents=True)
+    (conf / "clicks.yaml").write_text(
+        "name: clicks\nformat: table\nsource: clicks.csv\n"
+        "dense_features:\n  price: {}\n"
+        "sparse_features:\n  user: {}\n  tags: {multi_hot: true, delimiter: pipe}\n"
+    )
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path
+
+
+def start(folder: Path, prepared: str, *overrides: str, workers: int = 2):
+    command = [
+        sys.executable, "program.py", "prepare", "data=clicks",
+        f"data.prepared={prepared}", f"data.num_workers={workers}", *overrides,
+    ]  # fmt: skip
+    root = str(Path(__file__).parents[3])
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return str(out + err)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    (made,) = (p for p in folder.iterdir() if not p.name.startswith("."))
+    files = (path for path in made.rglob("*") if path.is_file())
+    return {path.relative_to(made).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_makes_the_same_bytes(clicks):
+    for workers in (1, 2, 3):
+        finished(start(clicks, f"by{workers}", workers=workers))
+    alone = contents(clicks / "by1")
+    assert contents(clicks / "by2") == alone
+    assert contents(clicks / "by3") == alone
+
+
+@pytest.mark.slow
+def test_a_preparation_killed_again_and_again_ends_with_the_same_bytes(clicks):
+    begun = time.monotonic()
+    finished(start(clicks, "whole"))
+    whole_seconds = time.monotonic() - begun
+    generator, said = random.Random(1), ""
+    for part in range(1, 6):
+        process = start(clicks, "killed")
+        time.sleep(whole_seconds * (part + generator.random()) / 7)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        said += process.communicate()[1]
+        # The others end by themselves once they are alone.
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
+    said += finished(start(clicks, "killed"))
+    assert contents(clicks / "killed") == contents(clicks / "whole")
+    assert len(list((clicks / "killed").iterdir())) == 1
+    assert "Going on: an earlier preparation was cut short" in said
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_the_command_which_can_be_run_again(clicks):
+    process = start(clicks, "prepared")
+    children: list[psutil.Process] = []
+    while process.poll() is None and not children:
+        children = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.01)
+    time.sleep(0.3)
+    children[0].send_signal(signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "was killed by signal 9 (SIGKILL)" in err
+    assert "Traceback" not in err
+    finished(start(clicks, "prepared"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes(clicks):
+    process = start(clicks, "prepared")
+    children: list[psutil.Process] = []
+    while process.poll() is None and not children:
+        children = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.slow
+def test_a_bad_row_is_named_from_any_process(clicks):
+    lines = (clicks / "clicks.csv").read_text().splitlines()
+    lines[4000] = lines[4000].replace(",u", ",cheap,u", 1)
+    lines[5000] = "2" + lines[5000][1:]
+    (clicks / "clicks.csv").write_text("\n".join(lines) + "\n")
+    process = start(clicks, "prepared")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "clicks.csv, line 4001: the row has 5 columns where 4 must stand" in err
+    assert list((clicks / "prepared").iterdir()) == []

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+import dlrm.data.preparation.workers as workers_module
+from dlrm.config.errors import DataError, WorkerDiedError
+from dlrm.data.preparation.blocks import BlockStore
+from dlrm.data.preparation.workers import Workers
+
+
+@dataclass(frozen=True)
+class Job:
+    """Waits, then fails, dies or gives its number."""
+
+    store: BlockStore
+    number: int
+    seconds: float = 0.0
+    end: str = ""
+
+    @property
+    def name(self):
+        return f"job-{self.number}"
+
+    def make(self, out):
+        time.sleep(self.seconds)
+        if self.end == "fail":
+            raise DataError(f"clicks.csv, line {self.number}: is bad.")
+        if self.end == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"number": self.number, "process": os.getpid()}
+
+    def still_holds(self, result):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def others_from_the_start(monkeypatch):
+    monkeypatch.setattr(Workers, "_are_ready", _are_ready)
+
+
+def _are_ready(self):
+    """Start the processes, and wait for them."""
+    if self._num_workers == 1:
+        return False
+    while len(self._workers) < self._num_workers:
+        self._workers.append(workers_module._start_worker())
+    for worker in self._workers:
+        if not worker.is_ready:
+            self._take_in(worker.connection)
+    return True
+
+
+def jobs(folder: Path, *options):
+    return [Job(BlockStore(folder), number, **o) for number, o in enumerate(options)]
+
+
+def test_results_come_in_the_order_of_tasks_from_several_processes(tmp_path):
+    with Workers(2) as workers:
+        waits = [{"seconds": 0.2}, *[{}] * 6]
+        results = list(workers.results(jobs(tmp_path, *waits)))
+    assert [result["number"] for result in results] == list(range(7))
+    processes = {result["process"] for result in results}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+    assert not any(psutil.pid_exists(process) for process in processes)
+
+
+def test_of_several_errors_the_first_task_s_is_told(tmp_path):
+    some = jobs(tmp_path, {}, {"seconds": 0.3, "end": "fail"}, {"end": "fail"}, {})
+    with pytest.raises(DataError, match="line 1: is bad"), Workers(2) as workers:
+        list(workers.results(some))
+
+
+def test_a_killed_process_is_an_error_that_says_how_to_go_on(tmp_path):
+    some = jobs(tmp_path, {}, {"end": "die"}, {"seconds": 0.1})
+    with (
+        pytest.raises(WorkerDiedError, match="SIGKILL.*goes on"),
+        Workers(2) as workers,
+    ):
+        list(workers.results(some))
+
+
+def test_processes_end_with_the_work_whatever_they_do(tmp_path):
+    with Workers(2) as workers:
+        results = workers.results(jobs(tmp_path, {}, *[{"seconds": 30}] * 2))
+        next(results)
+        processes = [worker.process.pid for worker in workers._workers]
+    assert len(processes) == 2
+    assert not any(psutil.pid_exists(process) for process in processes)
+
+
+def test_one_process_works_alone(tmp_path):
+    with Workers(1) as workers:
+        (result,) = workers.results(jobs(tmp_path, {}))
+    assert result["process"] == os.getpid()
