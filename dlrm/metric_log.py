@@ -11,10 +11,15 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from dlrm.config.durable import write_whole, writing_to
 from dlrm.config.errors import InstallationError
 from dlrm.config.root import LoggerConfig
+from dlrm.config.strangers import parse_json
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
 Record = dict[str, Any]
@@ -80,36 +85,42 @@ class JsonLines:
                 record = _parse(line)
                 if record is not None and record["step"] <= from_step:
                     kept.append(line + "\n")
-        aside = path.with_name(f".{path.name}")
-        aside.write_text("".join(kept))
-        aside.replace(path)
+        write_whole(path, "".join(kept))
+        self._path = path
         self.file = path.open("a", buffering=1, encoding="utf-8")
 
     def write(self, record: Record) -> None:
         """Append the record."""
-        self.file.write(json.dumps(record) + "\n")
+        with writing_to(self._path):
+            self.file.write(json.dumps(record) + "\n")
 
     def close(self) -> None:
         """Close the file."""
-        self.file.close()
+        with writing_to(self._path):
+            self.file.close()
 
 
 class TensorBoard:
     """Scalars under ``train/`` and the evaluated split's name."""
 
     def __init__(self, folder: Path, from_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(str(folder), purge_step=from_step + 1)
+        self.folder, self.from_step = folder, from_step
+        self.writer: SummaryWriter | None = None
 
     def write(self, record: Record) -> None:
         """Add every number of the record."""
+        if self.writer is None:
+            # Not before there is something to write: its import delays the first step.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder), purge_step=self.from_step + 1)
         for name, value in _numbers(record).items():
             self.writer.add_scalar(name, value, record["step"])
 
     def close(self) -> None:
         """Flush and close the event file."""
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 class MLflow:
@@ -168,7 +179,7 @@ def read_metrics(folder: Path) -> list[Record]:
 
 def _parse(line: str) -> Record | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) and "step" in record else None

@@ -81,8 +81,8 @@ def parse(
             _set_once(values, key, value)
         elif positional and not equals and not text.startswith("~"):
             _set_once(values, positional, text)
-        elif positional and Path(text).exists():
-            # A path that holds an equals sign, such as day=1/clicks.csv.
+        elif positional and ("://" in key or Path(text).exists()):
+            # A place that holds an equals sign, such as day=1/clicks.csv.
             _set_once(values, positional, text)
         else:
             arguments.overrides.append(_check_setting(text, own))

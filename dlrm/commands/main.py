@@ -14,9 +14,11 @@ from types import ModuleType
 
 from dlrm import __version__
 from dlrm.commands.arguments import render_help, render_rows
+from dlrm.commands.starting import imports_without_pauses
 from dlrm.config.environment import read_environment
 from dlrm.config.errors import OtherRankError, RankGoneError, UserError
 from dlrm.config.keys import did_you_mean
+from dlrm.config.terminal_text import plain
 from dlrm.distributed.context import ProcessContext
 from dlrm.distributed.failure import (
     RankFailure,
@@ -40,7 +42,10 @@ COMMANDS = {
 }
 """Each is the module of its name here, imported when it is run."""
 
+_NO_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO, errno.EINVAL)
+"""What the system says of names that are too long, go in circles, or name no file."""
 _DISK_FULL = "No space left on device"
+_DISK_FAILS = (errno.EIO, errno.ESTALE)
 SUCCESS, USER_ERROR, TRY_AGAIN, INTERRUPTED = 0, 2, 75, 130
 _FIRST_RANK_SECONDS = 1.5
 
@@ -84,7 +89,8 @@ def _run_command(name: str, argv: list[str]) -> int:
         tell_launcher(before)
         return before.code
     try:
-        module = importlib.import_module(f"dlrm.commands.{name}")
+        with imports_without_pauses():
+            module = importlib.import_module(f"dlrm.commands.{name}")
         if {"--help", "-h"} & set(argv):
             print(render_help(module.HELP), end="")
             return SUCCESS
@@ -139,6 +145,11 @@ def explain_os_error(error: OSError) -> str | None:
             f"Writing needs free space, but the disk is full{path}. Free some, or "
             f"write elsewhere with output=... and data.prepared=... on another disk."
         )
+    if error.errno in _DISK_FAILS:
+        return (
+            f"The disk must work, but it fails{path}: {error.strerror}. Look at the "
+            f"system's log, or work on another disk."
+        )
     if error.filename is None:
         return None
     if isinstance(error, FileNotFoundError):
@@ -148,7 +159,8 @@ def explain_os_error(error: OSError) -> str | None:
             f"{error.filename} must be open to you, but the system refuses it "
             f"({error.strerror}). Check its permissions, or choose another path."
         )
-    if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
+    kinds = (IsADirectoryError, NotADirectoryError, FileExistsError)
+    if isinstance(error, kinds) or error.errno in _NO_PATHS:
         return f"{error.filename} cannot be used: {error.strerror}. Check the path."
     return None
 
@@ -173,7 +185,7 @@ def _fail(prefix: str, message: str, *, rank: int | None = None) -> int:
         return USER_ERROR
     if rank is None:
         rank = _wait_for_first_rank()
-    print(f"{_of_rank(rank)}{prefix}: error: {message}", file=sys.stderr)
+    print(f"{_of_rank(rank)}{prefix}: error: {plain(message)}", file=sys.stderr)
     return USER_ERROR
 
 
@@ -184,7 +196,7 @@ def _follow(prefix: str, error: Exception, *, rank: int | None, code: int) -> in
         traceback.print_exc()
     tell_launcher(RankFailure(message=str(error), code=code, of_other_rank=True))
     if not environment.launched or code == TRY_AGAIN:
-        print(f"{_of_rank(rank)}{prefix}: {error}", file=sys.stderr)
+        print(f"{_of_rank(rank)}{prefix}: {plain(str(error))}", file=sys.stderr)
     return code
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,52 +21,55 @@ class _Ended:
     error: BaseException | None
 
 
+class _Handover(Generic[T]):
+    """What passes between the two threads.
+
+    Room is a queue as well: with locks of Python's own making, each item would cost
+    both threads as much as a batch of training rows takes to gather.
+    """
+
+    def __init__(self, ahead: int) -> None:
+        self.made: SimpleQueue[_Made[T] | _Ended] = SimpleQueue()
+        self.room: SimpleQueue[None] = SimpleQueue()
+        self.stopped = False
+        for _ in range(ahead):
+            self.room.put(None)
+
+
 def in_background(items: Iterator[T], *, ahead: int = 2) -> Iterator[T]:
     """Yield ``items`` while a thread makes the next ``ahead`` of them.
 
     An error in ``items`` is raised here, after what came before it. The thread
     ends when the returned iterator is exhausted or closed.
     """
-    made: queue.Queue[_Made[T] | _Ended] = queue.Queue(maxsize=ahead)
-    stop = threading.Event()
-    worker = threading.Thread(target=_work, args=(items, made, stop), daemon=True)
+    handover: _Handover[T] = _Handover(ahead)
+    worker = threading.Thread(target=_work, args=(items, handover), daemon=True)
     worker.start()
     try:
         while True:
-            message = made.get()
+            message = handover.made.get()
             if isinstance(message, _Ended):
                 if message.error is not None:
                     raise message.error
                 return
+            handover.room.put(None)
             yield message.item
+            del message
     finally:
-        stop.set()
+        handover.stopped = True
+        handover.room.put(None)
         worker.join()
 
 
-def _work(
-    items: Iterator[T], made: queue.Queue[_Made[T] | _Ended], stop: threading.Event
-) -> None:
+def _work(items: Iterator[T], handover: _Handover[T]) -> None:
     error: BaseException | None = None
     try:
         for item in items:
-            if not _put(made, _Made(item), stop):
+            handover.room.get()
+            if handover.stopped:
                 return
+            handover.made.put(_Made(item))
+            del item
     except BaseException as caught:
         error = caught
-    _put(made, _Ended(error), stop)
-
-
-def _put(
-    made: queue.Queue[_Made[T] | _Ended],
-    message: _Made[T] | _Ended,
-    stop: threading.Event,
-) -> bool:
-    # A plain put would wait for ever once nobody takes: look up now and then.
-    while not stop.is_set():
-        try:
-            made.put(message, timeout=0.1)
-        except queue.Full:
-            continue
-        return True
-    return False
+    handover.made.put(_Ended(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,9 @@ _FACTOR_2 = np.uint64(0x94D049BB133111EB)
 _LOW_HALF = np.uint64(0xFFFFFFFF)
 # A chunk's words and their scratch (256 KiB each) stay in the second-level cache.
 _WORDS_PER_CHUNK = 32_768
+# Threads take larger ones, as each step of a chunk costs them a turn at Python's lock.
+_WORDS_PER_THREADS_CHUNK = 131_072
+_LARGE_WORDS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +80,46 @@ class InitialValues:
         )
         skipped = start_column % 2
         table_word = _table_word(self.seed, name)
-        chunk = max(1, _WORDS_PER_CHUNK // max(len(pairs), 1))
-        for first in range(0, num_rows, chunk):
-            words = _words(table_word, row_words[first : first + chunk], pairs)
-            values = _values(words, init.name, scale)
-            part = torch.from_numpy(values[:, skipped : skipped + dim])
-            out[first : first + chunk].copy_(part)
+
+        def values_of(rows: slice) -> npt.NDArray[np.float32]:
+            words = _words(table_word, row_words[rows], pairs)
+            return _values(words, init.name, scale)[:, skipped : skipped + dim]
+
+        _write(out, values_of, words_a_row=max(len(pairs), 1))
         padding = padding_row(table)
         if padding is not None and start_row <= padding < start_row + num_rows:
             out[padding - start_row].zero_()
+
+
+def _write(
+    out: torch.Tensor,
+    values_of: Callable[[slice], npt.NDArray[np.float32]],
+    *,
+    words_a_row: int,
+) -> None:
+    """Fill ``out`` some rows at a time; large tables in memory by several threads."""
+    in_memory = out.device.type == "cpu" and out.dtype is torch.float32
+    is_large = len(out) * words_a_row >= _LARGE_WORDS
+    threads = torch.get_num_threads() if in_memory and is_large else 1
+    words = _WORDS_PER_CHUNK if threads == 1 else _WORDS_PER_THREADS_CHUNK
+    chunk = max(1, words // words_a_row)
+    # torch would bring threads of its own to each of these.
+    place = out.detach().numpy() if in_memory else None
+
+    def write(rows: slice) -> None:
+        if place is not None:
+            place[rows] = values_of(rows)
+        else:
+            out[rows].copy_(torch.from_numpy(values_of(rows)))
+
+    parts = [slice(first, first + chunk) for first in range(0, len(out), chunk)]
+    if threads == 1:
+        for part in parts:
+            write(part)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(write, parts):
+            pass
 
 
 def vocabulary_of(table: TableConfig) -> str:

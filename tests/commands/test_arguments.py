@@ -37,6 +37,12 @@ def test_a_positional_path_may_hold_an_equals_sign_where_it_exists(workdir: Path
     assert arguments.overrides == ["label=clicked"]
 
 
+def test_a_positional_url_may_hold_an_equals_sign():
+    arguments = parse(["s3://b/k=1/p.csv", "label=clicked"], (), positional="input")
+    assert arguments.values == {"input": "s3://b/k=1/p.csv"}
+    assert arguments.overrides == ["label=clicked"]
+
+
 def test_a_repeatable_key_keeps_all_its_values_in_order():
     arguments = parse(["run=b", "input=x", "run=a=1"], KEYS, repeatable=("run",))
     assert arguments.repeated == {"run": ["b", "a=1"]}

@@ -52,6 +52,15 @@ def test_chunks_do_not_show(init, monkeypatch):
     assert torch.equal(values(init), whole)
 
 
+@pytest.mark.parametrize("init", [UNIFORM, NORMAL])
+def test_threads_do_not_show(init, monkeypatch):
+    whole = values(init)
+    monkeypatch.setattr("dlrm.embeddings.initial._LARGE_WORDS", 0)
+    monkeypatch.setattr("dlrm.embeddings.initial._WORDS_PER_THREADS_CHUNK", 9)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(values(init), whole)
+
+
 def test_a_wider_table_starts_with_the_narrow_ones_columns():
     assert torch.equal(values(UNIFORM, dim=9)[:, :5], values(UNIFORM, dim=5))
 

@@ -134,8 +134,11 @@ class _Group:
         """Return the group's bags of ``size`` rows, the last ones empty padding."""
         bags = _join([self._run_bags(rows, run) for run in self.runs])
         lengths = _padded_columns(bags.lengths, size).reshape(-1)
-        offsets = np.zeros(lengths.size + 1, dtype=np.int32)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = _offsets(
+            lengths,
+            all_ones=bags.values.size == lengths.size
+            and not any(run.multi_hot for run in self.runs),
+        )
         # Given here, the sums per key are never waited for on the device.
         ends = offsets[::size].tolist() if size else [0] * (len(self.keys) + 1)
         weights = None if bags.weights is None else torch.from_numpy(bags.weights)
@@ -197,6 +200,15 @@ def _join(parts: list[_Bags]) -> _Bags:
         np.concatenate([part.lengths for part in parts]),
         None,
     )
+
+
+def _offsets(lengths: np.ndarray, *, all_ones: bool) -> np.ndarray:
+    """Return int32 [n + 1]: 0 and the running sums of n lengths."""
+    if all_ones:  # A running sum costs as much as gathering the rows.
+        return np.arange(lengths.size + 1, dtype=np.int32)
+    offsets = np.zeros(lengths.size + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def _padded_columns(lengths: np.ndarray, size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dlrm.config.errors import DatasetError
 from dlrm.config.schema import FeatureSchema
+from dlrm.config.strangers import refuse_links
 from dlrm.data.storage.layout import RecordLayout, shard_name, side_name
 from dlrm.data.storage.manifest import PREPARE_ANEW, Manifest
 from dlrm.data.storage.split_rows import MappedShard, SplitRows
@@ -40,6 +41,7 @@ class Dataset:
                 f"A prepared dataset must be a folder, but {folder} is not one. "
                 f"Check the path, or prepare the dataset with dlrm prepare."
             )
+        refuse_links(folder, DatasetError)
         manifest = Manifest.load(folder)
         manifest.verify(folder, checksums=verify)
         dataset = cls(folder, FeatureSchema.load(folder), manifest)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dlrm.config.errors import DatasetError
+from dlrm.config.strangers import parse_json
 
 MANIFEST_FILE = "files.json"
 FORMAT_VERSION = 1
@@ -63,7 +64,7 @@ class Manifest:
                 f"Check the path, or prepare the dataset with dlrm prepare."
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_text(encoding="utf-8"))
             version = content["format_version"]
         except (ValueError, TypeError, KeyError) as error:
             raise _unreadable(path, error) from error

@@ -230,3 +230,16 @@ def test_a_ragged_gather_is_the_joined_slices(pairs, scale):
         for value in range(start, start + length)
     ]
     assert gather_ragged(values, starts, lengths).tolist() == expected
+
+
+@given(
+    rows=st.lists(st.integers(0, 13), max_size=9),
+    length=st.integers(1, 7),
+    first=st.integers(0, 1),
+)
+def test_a_ragged_gather_of_equal_lengths_is_the_joined_slices(rows, length, first):
+    values = np.arange(100, dtype=np.int32)
+    starts = np.array(rows, dtype=np.int64) * length + first
+    expected = [value for start in starts for value in range(start, start + length)]
+    lengths = np.full(len(rows), length, dtype=np.int64)
+    assert gather_ragged(values, starts, lengths).tolist() == expected
