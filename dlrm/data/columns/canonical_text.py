@@ -24,7 +24,14 @@ def encode_text(values: pa.Array, what: str) -> pa.DictionaryArray:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     _refuse_lists(values.type, what)
-    encoded = values.dictionary_encode(null_encoding="encode")
+    try:
+        encoded = values.dictionary_encode(null_encoding="encode")
+    except pa.ArrowNotImplementedError as error:
+        # Extension types, such as pandas's intervals.
+        raise DataError(
+            f"{what} must hold text or numbers, but it holds {values.type} values. "
+            "Convert the column, or leave it out."
+        ) from error
     texts = canonical_text(encoded.dictionary, what)
     return pa.DictionaryArray.from_arrays(
         encoded.indices.cast(pa.int32()), texts.fill_null("")

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from dlrm.config.errors import DataError
 
+_YEAR_1 = -62_135_596_800_000_000
+"""Its first microsecond, since 1970."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -63,9 +65,13 @@ def parse_times(values: pa.Array, what: str) -> Numbers:
         return parse_numbers(values, what)
     for zone in (None, "UTC"):
         try:
-            return parse_times(values.cast(pa.timestamp("us", zone)), what)
+            moments = values.cast(pa.timestamp("us", zone))
         except pa.ArrowInvalid:
             continue
+        first = pc.min(moments.cast(pa.int64())).as_py()
+        # Arrow has a year 0, which ISO 8601 and Python have not.
+        if first is None or first >= _YEAR_1:
+            return parse_times(moments, what)
     return _parse_text(values, time_of)
 
 
@@ -111,13 +117,26 @@ def _parse_text(texts: pa.Array, parse: Callable[[str], float | None]) -> Number
             numbers = clean.cast(pa.float64())
         except pa.ArrowInvalid:
             continue
-        return _finite(numbers.to_numpy(zero_copy_only=False))
+        values = numbers.to_numpy(zero_copy_only=False)
+        if _means_missing(clean, values, parse):
+            return _finite(values)
     encoded = texts.dictionary_encode(null_encoding="encode")
     found = [parse(text or "") for text in encoded.dictionary.to_pylist()]
     codes = encoded.indices.to_numpy()
     is_bad = np.array([number is None for number in found], dtype=bool)
     values = np.array([math.nan if n is None else n for n in found], dtype=np.float64)
     return Numbers(values[codes], np.flatnonzero(is_bad[codes]))
+
+
+def _means_missing(
+    texts: pa.Array, values: np.ndarray, parse: Callable[[str], float | None]
+) -> bool:
+    """Say whether all NaN are so by our rules: Arrow also takes -nan and nan(1)."""
+    is_nan = np.isnan(values) & texts.is_valid().to_numpy(zero_copy_only=False)
+    if not is_nan.any():
+        return True
+    spelled = texts.filter(pa.array(is_nan)).unique()
+    return all(parse(text) is not None for text in spelled.to_pylist())
 
 
 def _without_blanks(texts: pa.Array) -> pa.Array:

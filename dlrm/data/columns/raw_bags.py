@@ -88,7 +88,11 @@ def _flatten(values: pa.Array, delimiter: str | None, what: str) -> _Flat:
     kind = values.type
     if pa.types.is_dictionary(kind) and pa.types.is_nested(kind.value_type):
         values = values.dictionary_decode()
-    if isinstance(values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+    is_list = isinstance(
+        values, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray
+    )
+    # A map is a list of pairs to Arrow, which has no ids.
+    if is_list and not pa.types.is_map(kind):
         lengths = pc.list_value_length(values).fill_null(0).to_numpy()
         return _Flat(lengths.astype(np.int64), pc.list_flatten(values))
     if pa.types.is_null(kind):
@@ -131,6 +135,8 @@ def _weights_of(
     parsed = parse_numbers(kept, "The weights of the bags")
     numbers = np.full(keep.size, np.nan)
     numbers[keep] = parsed.values
+    # They are kept as float32, in which a larger one would be infinite.
+    numbers[np.abs(numbers) > np.finfo(np.float32).max] = np.nan
     _report_missing(ids, keep, numbers, report)
     return keep, numbers
 

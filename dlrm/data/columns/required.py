@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from dlrm.config.data import DataConfig, Split
 from dlrm.config.errors import DataError
+from dlrm.data.columns.shown import listed
 from dlrm.data.sources.chunk import Chunk
 
 
@@ -31,7 +32,7 @@ def check_columns(
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise DataError(
             f"{chunk.file} must have the column {column!r}, which {key} names, but it "
-            f"has only {', '.join(map(repr, found)) or 'none'}. {hint}Set {key} to a "
+            f"has only {listed(found) or 'none'}. {hint}Set {key} to a "
             f"column that is there."
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dlrm.config.data import BadRows
 from dlrm.config.errors import DataError
+from dlrm.data.columns.shown import cell
 from dlrm.data.sources.chunk import MEND_OR_SKIP, BadRow, Chunk
 
 
@@ -48,7 +49,8 @@ class RowFaults:
         return sound, bad
 
     def _bad_row(self, row: int) -> BadRow:
-        values = self.chunk.table.slice(row, 1).to_pylist()[0]
+        table = self.chunk.table
+        values = {name: cell(table[name], row) for name in table.column_names}
         text = json.dumps(values, ensure_ascii=False, default=str)
         number = int(self.chunk.rows[row])
         return BadRow(self.chunk.file, number, self.reasons[row], text)

@@ -40,6 +40,7 @@ from dlrm.data.columns.parse_numbers import Numbers, parse_numbers, parse_times
 from dlrm.data.columns.raw_bags import parse_bags
 from dlrm.data.columns.required import check_columns
 from dlrm.data.columns.row_faults import RowFaults
+from dlrm.data.columns.shown import cell, shown
 from dlrm.data.columns.whole_numbers import is_whole_number
 from dlrm.data.columns.words import cut_words
 from dlrm.data.sources.chunk import BadRow, Chunk
@@ -112,7 +113,8 @@ class _Typing:
         labels = parse_numbers(self.raw(column), what).values
         bad = np.flatnonzero((labels != 0) & (labels != 1))
         self._report(column, "0 or 1", bad)
-        self.typed["label"] = pa.array(labels.astype(np.float32))
+        with np.errstate(over="ignore"):
+            self.typed["label"] = pa.array(labels.astype(np.float32))
 
     def _add_classes(self, column: str) -> None:
         classes, several = parse_classes(
@@ -239,8 +241,8 @@ class _Typing:
 
     def _report(self, column: str, requirement: str, rows: np.ndarray) -> None:
         def describe(row: int) -> str:
-            value = self.chunk.table[column][row].as_py()
-            came = "it is missing" if value is None else f"it is {value!r}"
+            value = cell(self.chunk.table[column], row)
+            came = "it is missing" if value is None else f"it is {shown(value)}"
             return f"column {column!r} must be {requirement}, but {came}"
 
         self.faults.add(rows, describe)

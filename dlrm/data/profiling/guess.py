@@ -74,6 +74,9 @@ def guess_group(guesses: list[Guess]) -> str | None:
 
 
 def _guess(column: ColumnProfile, num_rows: int) -> Guess:
+    if column.kind == "other":
+        reason = f"{column.type_name} values, which no feature takes"
+        return Guess(column, Role.ignored, reason)
     if column.num_distinct == 0:
         return Guess(column, Role.ignored, "every value is missing")
     if column.num_distinct == 1 and column.num_missing == 0:

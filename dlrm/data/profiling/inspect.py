@@ -29,7 +29,10 @@ class ColumnProfile:
 
     name: str
     kind: str = ""
-    """``integer``, ``number``, ``text``, ``boolean``, ``date`` or ``list``."""
+    """``integer``, ``number``, ``text``, ``boolean``, ``date``, ``list``, or ``other``
+    for what no feature can take, such as records."""
+    type_name: str = ""
+    """Of such values."""
     num_rows: int = 0
     num_missing: int = 0
     num_distinct: int = 0
@@ -98,11 +101,24 @@ class _ColumnScan:
         array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
         profile = self._profile
         profile.num_rows += len(array)
+        if pa.types.is_floating(array.type):
+            array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
         profile.num_missing += array.null_count
+        if profile.type_name:
+            return
+        try:
+            self._look(array)
+        except (pa.ArrowException, OverflowError):
+            # Arrow has no text of records, and Python no time after the year 9999.
+            profile.type_name = str(array.type)
+
+    def _look(self, array: pa.Array) -> None:
         values = array.drop_null()
         if not self._started and len(values):
             self._start(values)
-        if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        if isinstance(
+            array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray
+        ) and not pa.types.is_map(array.type):
             self._kinds = {"list"}
             values = values.flatten()
         elif pa.types.is_boolean(array.type):
@@ -126,7 +142,8 @@ class _ColumnScan:
 
     def _see_numbers(self, values: pa.Array) -> None:
         self._kinds &= {"integer", "number"}
-        numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        # Not safe: integers above 2^53 are rounded, as a feature would round them.
+        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         if not (numbers == np.floor(numbers)).all():
             self._kinds.discard("integer")
         self._measure(numbers)
@@ -162,7 +179,8 @@ class _ColumnScan:
         steps = np.diff(numbers, prepend=self._last)
         profile.increasing &= bool((steps >= 0).all())
         self._last = numbers[-1]
-        self._moments += [(numbers**power).sum() for power in range(4)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._moments += [(numbers**power).sum() for power in range(4)]
 
     def _count(self, values: pa.Array) -> None:
         known = self._distinct
@@ -185,13 +203,16 @@ class _ColumnScan:
         profile.kind = kinds[0] if some and kinds else "text"
         if profile.delimiter is not None:
             profile.kind = "list"
+        if profile.type_name:
+            profile.kind = "other"
         profile.skewness = _skewness(self._moments)
         return profile
 
 
 def _skewness(moments: np.ndarray) -> float:
     """Return the third standardised moment from the sums of x^0 to x^3."""
-    if moments[0] == 0:
+    # Numbers near the limits of float64 have no finite cubes, and no shape to tell.
+    if moments[0] == 0 or not np.isfinite(moments).all():
         return 0.0
     mean, square, cube = moments[1:] / moments[0]
     variance = square - mean**2

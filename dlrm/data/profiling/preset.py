@@ -12,6 +12,9 @@ from dlrm.config.delimiters import delimiter_name
 from dlrm.data.profiling.guess import Guess, Role
 from dlrm.data.profiling.inspect import MAX_DISTINCT, ColumnProfile
 
+_NOT_PRINTABLE = re.compile(r"[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""Characters that YAML refuses, or takes for a line's end, where they stand plain."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TablePreset:
@@ -66,7 +69,10 @@ def render_preset(preset: TablePreset) -> str:
 
 def quote(text: str) -> str:
     """Return ``text`` so that neither YAML nor omegaconf reads anything else."""
-    return json.dumps(text.replace("${", "\\${"), ensure_ascii=False)
+    # omegaconf halves the backslashes before "${", and the odd one makes it text.
+    plain = re.sub(r"(\\*)\$\{", lambda marks: marks[1] * 2 + r"\${", text)
+    quoted = json.dumps(plain, ensure_ascii=False)
+    return _NOT_PRINTABLE.sub(lambda mark: f"\\u{ord(mark[0]):04x}", quoted)
 
 
 def feature_names(columns: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from dlrm.config.data import TableSource
 from dlrm.config.delimiters import DELIMITERS
 from dlrm.config.errors import DataError
+from dlrm.data.columns.shown import shown
 from dlrm.data.profiling.inspect import TableProfile
 from dlrm.data.sources.dialect import Dialect
 from dlrm.data.sources.files import InputFile
@@ -52,6 +53,11 @@ def check_label(profile: TableProfile, label: str) -> None:
     if profile.num_rows == 0:
         raise DataError("The table must have rows, but it has none that can be read.")
     column = profile.columns[label]
+    if column.kind == "other":
+        raise DataError(
+            f"label must be 0 or 1 in every row, but {label!r} holds "
+            f"{column.type_name} values. Name another column."
+        )
     if column.num_missing:
         raise DataError(
             f"label must be 0 or 1 in every row, but {label!r} is missing in "
@@ -59,9 +65,9 @@ def check_label(profile: TableProfile, label: str) -> None:
         )
     odd = [value for value in column.values if not _is_click(value)]
     if odd:
-        shown = ", ".join(repr(value) for value in odd[:5])
+        some = ", ".join(map(shown, odd[:5]))
         raise DataError(
-            f"label must be 0 or 1 in every row, but {label!r} has {shown}. Name "
+            f"label must be 0 or 1 in every row, but {label!r} has {some}. Name "
             "another column, or write its values as 0 and 1."
         )
     if column.num_distinct == 1:

@@ -69,7 +69,7 @@ def cut_blocks(
             data, pending = pending[:cut], pending[cut:]
             starts = None if lines is None else lines + first_line
             yield Block(data, first_line, starts, stream.position())
-            first_line += data.count(b"\n")
+            first_line += int(np.count_nonzero(np.frombuffer(data, np.uint8) == 10))
 
 
 def _refuse_endless(data: bytes, name: str, line: int) -> None:
@@ -89,13 +89,21 @@ def _cut(
     The place is 0 where no record ends; the lines are None where the exact parser is
     needed.
     """
-    plain = b"\0" not in data and data.count(b"\r") == data.count(b"\r\n")
+    has_returns = b"\r" in data
+    plain = b"\0" not in data and (
+        not has_returns or data.count(b"\r") == data.count(b"\r\n")
+    )
+    text = np.frombuffer(data, dtype=np.uint8)
     if not dialect.quoting or b'"' not in data:
         cut = _before_blank_lines(data, data.rfind(b"\n") + 1, keep_blank)
-        lines = np.arange(data.count(b"\n", 0, cut), dtype=np.int64)
-        plain = plain and (keep_blank or not _has_blank_line(data, cut))
-        return cut, lines if plain else None
-    text = np.frombuffer(data, dtype=np.uint8)
+        # One look at every byte: searching for pairs of line ends costs three.
+        newlines = np.flatnonzero(text[:cut] == ord("\n"))
+        lines = np.arange(newlines.size, dtype=np.int64)
+        if has_returns:
+            has_blank = _has_blank_line(data, cut)
+        else:
+            has_blank = bool((np.diff(newlines, prepend=-1) == 1).any())
+        return cut, lines if plain and (keep_blank or not has_blank) else None
     quotes = np.flatnonzero(text == ord('"'))
     if not _are_regular(quotes, text, dialect.separator_bytes):
         return _before_blank_lines(data, _exact_end(data, dialect), keep_blank), None

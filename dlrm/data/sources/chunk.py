@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -58,3 +59,33 @@ class Source(Protocol):
     def identity(self) -> dict[str, Any]:
         """Return JSON data that changes whenever the rows might."""
         ...
+
+
+class Piece(Protocol):
+    """A part of a source that any process can read; it can be pickled."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Read it."""
+        ...
+
+    def digest(self) -> str:
+        """Return text that changes with the rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadChunk:
+    """A chunk that the source has read already, as a piece."""
+
+    chunk: Chunk
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Give the chunk."""
+        yield self.chunk
+
+    def digest(self) -> str:
+        """Return the chunk's place and a checksum of its values."""
+        crc = zlib.crc32(self.chunk.rows.tobytes())
+        for batch in self.chunk.table.to_batches():
+            crc = zlib.crc32(batch.serialize(), crc)
+        return f"{self.chunk.file}:{self.chunk.split}:{crc}"

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlrm.config.data import CriteoSource, DataConfig, SourceFormat, Split
 from dlrm.config.errors import ConfigError, DataError
+from dlrm.data.background import in_background
 from dlrm.data.sources.chunk import Chunk
 from dlrm.data.sources.criteo_multi_hot import BAG_SIZES, to_bags
-from dlrm.data.sources.delimited import BLOCK_BYTES, read_delimited
+from dlrm.data.sources.delimited import (
+    BLOCK_BYTES,
+    DelimitedPiece,
+    delimited_pieces,
+)
 from dlrm.data.sources.dialect import Dialect
 from dlrm.data.sources.files import InputFile, file_identity, resolve_files
 from dlrm.data.sources.headers import missing_columns, read_header
@@ -65,39 +71,73 @@ class CriteoLog:
         Raises:
             DataError: A row is not sound.
         """
-        multi_hot = self._options.multi_hot
-        chunks = read_delimited(
+        yield from in_background(
+            chunk for piece in self.pieces() for chunk in piece.chunks()
+        )
+
+    def pieces(self) -> Iterator[CriteoPiece]:
+        """Yield all rows cut into pieces but not yet parsed, day after day."""
+        options = self._options
+        held_out, middle = None, 0
+        if self._held_out is not None:
+            held_out = str(self._held_out)
+            middle = (_count_lines(self._held_out) + 1) // 2
+        pieces = delimited_pieces(
             self._files,
             self._dialect,
             columns=self._columns,
             bad_rows=self._data.bad_rows,
             # A row of bags has 214 ids in place of 26.
-            block_bytes=BLOCK_BYTES >> 3 if multi_hot else BLOCK_BYTES,
+            block_bytes=BLOCK_BYTES >> 3 if options.multi_hot else BLOCK_BYTES,
         )
-        for chunk in self._split_by_day(chunks):
-            yield self._with_bags(chunk) if multi_hot else chunk
+        for piece in pieces:
+            yield CriteoPiece(piece, options, held_out, middle)
 
     def identity(self) -> dict[str, Any]:
         """Return the files' identities."""
         return {"files": [file_identity(path) for path in self._files]}
 
-    def _split_by_day(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-        if self._held_out is None:
-            yield from chunks
+
+@dataclass(frozen=True, slots=True)
+class CriteoPiece:
+    """Some rows of one day as text, which any process can parse."""
+
+    piece: DelimitedPiece
+    options: CriteoSource
+    held_out: str | None
+    """The last day's file where days are split."""
+    middle: int
+    """Last line of it that is for validation."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Parse the rows; a chunk is of one split.
+
+        Raises:
+            DataError: A row is not sound, unless such rows are skipped.
+        """
+        for whole in self.piece.chunks():
+            for chunk in self._split_by_day(whole):
+                yield self._with_bags(chunk) if self.options.multi_hot else chunk
+
+    def digest(self) -> str:
+        """Return text that changes with the rows and their place."""
+        return self.piece.digest()
+
+    def _split_by_day(self, chunk: Chunk) -> Iterator[Chunk]:
+        if self.held_out is None:
+            yield chunk
             return
-        middle = (_count_lines(self._held_out) + 1) // 2
-        for chunk in chunks:
-            if chunk.file != str(self._held_out):
-                yield dataclasses.replace(chunk, split="train")
-                continue
-            num_valid = int((chunk.rows <= middle).sum())
-            if num_valid or chunk.quarantined:
-                yield _part(chunk, 0, num_valid, "valid")
-            if num_valid < len(chunk.rows):
-                yield _part(chunk, num_valid, len(chunk.rows), "test")
+        if chunk.file != self.held_out:
+            yield dataclasses.replace(chunk, split="train")
+            return
+        num_valid = int((chunk.rows <= self.middle).sum())
+        if num_valid or chunk.quarantined:
+            yield _part(chunk, 0, num_valid, "valid")
+        if num_valid < len(chunk.rows):
+            yield _part(chunk, num_valid, len(chunk.rows), "test")
 
     def _with_bags(self, chunk: Chunk) -> Chunk:
-        table, seed = chunk.table, self._options.multi_hot_seed
+        table, seed = chunk.table, self.options.multi_hot_seed
         for name, size in zip(IDS, BAG_SIZES, strict=True):
             if name in table.column_names:
                 bags = to_bags(table[name], size=size, seed=seed)

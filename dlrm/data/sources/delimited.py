@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import dataclasses
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +21,12 @@ from dlrm.data.sources.blocks import Block, cut_blocks
 from dlrm.data.sources.chunk import MEND_OR_SKIP, BadRow, Chunk
 from dlrm.data.sources.dialect import Dialect, Utf8Stream
 from dlrm.data.sources.exact import Record, read_records
-from dlrm.data.sources.files import InputFile, total_bytes
+from dlrm.data.sources.files import (
+    GZIP_MAGIC,
+    InputFile,
+    read_magic,
+    total_bytes,
+)
 from dlrm.data.sources.headers import (
     Header,
     check_same_columns,
@@ -27,6 +36,7 @@ from dlrm.data.sources.headers import (
 
 BLOCK_BYTES = 8 << 20
 _UNIT_SEPARATOR = b"\x1f"
+_UTF8_BOM = b"\xef\xbb\xbf"
 
 
 def read_delimited(
@@ -51,6 +61,35 @@ def read_delimited(
         DataError: A file cannot be read, a column is missing, or, unless they are
             skipped, a row is not sound: file, line and column are named.
     """
+    pieces = delimited_pieces(
+        files,
+        dialect,
+        columns=columns,
+        optional=optional,
+        keys=keys,
+        bad_rows=bad_rows,
+        splits=splits,
+        block_bytes=block_bytes,
+    )
+    yield from in_background(chunk for piece in pieces for chunk in piece.chunks())
+
+
+def delimited_pieces(
+    files: Sequence[Path],
+    dialect: Dialect,
+    *,
+    columns: Sequence[str] | None = None,
+    optional: Sequence[str] = (),
+    keys: Mapping[str, str] | None = None,
+    bad_rows: BadRows = BadRows.error,
+    splits: Mapping[Path, str] | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Iterator[DelimitedPiece]:
+    """Yield the rows as ``read_delimited`` does, cut into pieces but not yet parsed.
+
+    Raises:
+        DataError: A file cannot be read, or a column is missing.
+    """
     headers = check_headers(files, dialect, columns, keys=keys)
     found = headers[0].names
     wanted = tuple(columns if columns is not None else found)
@@ -70,9 +109,11 @@ def read_delimited(
                 num_columns=len(header.names),
                 block_bytes=block_bytes,
             )
-            yield from in_background(
-                parser.parse(block, (done + block.position) / size) for block in blocks
-            )
+            start = _first_row_byte(path, dialect, header)
+            for block in blocks:
+                progress = (done + block.position) / size
+                yield DelimitedPiece(parser, block, progress, path, start)
+                start = None if start is None else start + len(block.data)
         done += path.stat().st_size
 
 
@@ -106,6 +147,73 @@ def check_headers(
 
 
 @dataclass(frozen=True, slots=True)
+class DelimitedPiece:
+    """Some rows of one file as text, which any process can parse."""
+
+    parser: _BlockParser
+    block: Block
+    progress: float
+    path: Path
+    start: int | None = None
+    """Where the text begins in the file, as it stands there; None where it does not."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send another process to the file, where it can read the text itself."""
+        stop = (self.start or 0) + len(self.block.data)
+        if self.start is None or stop > self.path.stat().st_size:
+            fields = (self.parser, self.block, self.progress, self.path, self.start)
+            return DelimitedPiece, fields
+        block = dataclasses.replace(self.block, data=b"")
+        size = len(self.block.data)
+        return _read_piece, (
+            self.parser, block, self.progress, self.path, self.start, size,
+        )  # fmt: skip
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Parse the rows.
+
+        Raises:
+            DataError: A row is not sound, unless such rows are skipped.
+        """
+        yield self.parser.parse(self.block, self.progress)
+
+    def digest(self) -> str:
+        """Return text that changes with the rows and their place."""
+        return f"{self.block.first_line}:{zlib.crc32(self.block.data)}"
+
+
+def _first_row_byte(path: Path, dialect: Dialect, header: Header) -> int | None:
+    """Return where rows begin in a local file of plain UTF-8; None in any other."""
+    is_local = type(path) is type(Path())
+    if not is_local or codecs.lookup(dialect.encoding).name != "utf-8":
+        return None
+    magic = read_magic(path)
+    if magic.startswith(GZIP_MAGIC):
+        return None
+    return header.num_bytes + (len(_UTF8_BOM) if magic.startswith(_UTF8_BOM) else 0)
+
+
+def _read_piece(
+    parser: _BlockParser,
+    block: Block,
+    progress: float,
+    path: Path,
+    start: int,
+    size: int,
+) -> DelimitedPiece:
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        data = file.read(size)
+    if len(data) != size:
+        raise DataError(
+            f"{path} must stay as it is while it is read, but it has become shorter. "
+            f"Start again once it is written."
+        )
+    whole = dataclasses.replace(block, data=data)
+    return DelimitedPiece(parser, whole, progress, path, start)
+
+
+@dataclass(frozen=True, slots=True)
 class _BlockParser:
     """Blocks of one file to chunks."""
 
@@ -133,7 +241,8 @@ class _BlockParser:
 
     def _parse_fast(self, block: Block) -> pa.Table | None:
         separator, data = self.dialect.separator_bytes, block.data
-        if block.lines is None:
+        if block.lines is None or data.startswith(_UTF8_BOM):
+            # Arrow would drop such a mark, which is text wherever no file begins.
             return None
         if len(separator) > 1:
             if _UNIT_SEPARATOR in data:

@@ -61,6 +61,8 @@ class Utf8Stream:
         self._name = name
         self._as_is = codec.name == "utf-8"
         self._decoder = codec.incrementaldecoder("surrogateescape")
+        self._encoding = codec.name
+        self._num_lines = 0
         self._started = False
 
     def read(self, num_bytes: int) -> bytes:
@@ -69,13 +71,26 @@ class Utf8Stream:
         if self._as_is:
             text = raw
         else:
+            text = self._decode(raw)
             # A multi-byte character may end in the next read: ask until text comes.
-            decoded = self._decoder.decode(raw, final=not raw)
-            while raw and not decoded:
+            while raw and not text:
                 raw = self._file.read(num_bytes)
-                decoded = self._decoder.decode(raw, final=not raw)
-            text = decoded.encode("utf-8", "surrogateescape")
+                text = self._decode(raw)
+            self._num_lines += text.count(b"\n")
         return text if self._started else self._begin(text)
+
+    def _decode(self, raw: bytes) -> bytes:
+        try:
+            text: str = self._decoder.decode(raw, final=not raw)
+            return text.encode("utf-8", "surrogateescape")
+        except UnicodeError as error:
+            # Some codecs let no byte through, such as half a character of UTF-16: where
+            # rows begin is not known after it.
+            raise DataError(
+                f"{self._name} must be {self._encoding} text (data.table.encoding), "
+                f"but on line {1 + self._num_lines} or after bytes come that are none: "
+                f"{error}. Mend them, or set the encoding that the file has."
+            ) from error
 
     def _begin(self, text: bytes) -> bytes:
         self._started = True

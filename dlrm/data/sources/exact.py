@@ -44,7 +44,7 @@ def _read_quoted(
     data: bytes, start: int, separator: bytes
 ) -> tuple[int, list[bytes], str] | None:
     fields: list[bytes] = []
-    fault = ""
+    fault, end = "", -1
     while True:
         quoted = data.startswith(b'"', start)
         text = b""
@@ -54,7 +54,9 @@ def _read_quoted(
                 return None
             text = data[start + 1 : close].replace(b'""', b'"')
             start = close + 1
-        end = data.find(b"\n", start)
+        # Looked for once a line, not once a field: a line may hold millions of them.
+        if end < start:
+            end = data.find(b"\n", start)
         if end < 0:
             return None
         cut = data.find(separator, start, end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pyarrow as pa
 from dlrm.config.data import BadRows, DataConfig, FasttextSource, Split
 from dlrm.config.errors import DataError
 from dlrm.data.columns.words import SPACES
+from dlrm.data.sources.blocks import MAX_RECORD_BYTES
 from dlrm.data.sources.chunk import MEND_OR_SKIP, BadRow, Chunk
 from dlrm.data.sources.files import InputFile, file_identity, resolve_files, total_bytes
 from dlrm.data.sources.table import files_by_split
@@ -56,7 +58,7 @@ class FasttextFiles:
         for path in self._files:
             with InputFile(path) as file:
                 first_line = 1
-                for lines in _blocks(file):
+                for lines in _blocks(file, path):
                     share = (done + file.position()) / total
                     yield self._chunk(path, lines, first_line, share)
                     first_line += len(lines)
@@ -128,12 +130,33 @@ class _Rows:
         return pa.array(self.words, pa.string())
 
 
-def _blocks(file: InputFile) -> Iterator[list[bytes]]:
-    """Yield the lines of a file, some MiB at a time."""
-    pending = b""
+def _blocks(file: InputFile, path: Path) -> Iterator[list[bytes]]:
+    """Yield the lines of a file, some MiB at a time.
+
+    A byte order mark is no part of the first word: with it a label would be none.
+    """
+    pending, first_line, started = b"", 1, False
     while fresh := file.read(BLOCK_BYTES):
+        if not started:
+            fresh, started = _without_mark(fresh, path), True
         *lines, pending = (pending + fresh).split(b"\n")
+        if len(pending) > MAX_RECORD_BYTES:
+            raise DataError(
+                f"{path}, line {first_line + len(lines)}: a line must end within "
+                f"{MAX_RECORD_BYTES >> 20} MiB, but this one does not. Check that this "
+                "is a text file."
+            )
         if lines:
+            first_line += len(lines)
             yield lines
     if pending:
         yield [pending]
+
+
+def _without_mark(text: bytes, path: Path) -> bytes:
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(
+            f"{path} must be UTF-8 text, but it begins like UTF-16. Convert it: iconv "
+            "-f UTF-16 -t UTF-8 FILE > NEW."
+        )
+    return text.removeprefix(codecs.BOM_UTF8)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dlrm.config.errors import DataError
+from dlrm.data.sources.remote import RemoteFile, find_remote, is_remote
 
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
@@ -30,10 +31,12 @@ def resolve_files(source: str | None, *, key: str = "data.source") -> list[Path]
     """List the files that ``source`` names: files, folders or globs, split by ``;``.
 
     A folder gives its visible files, not those of its subfolders. Each part's files are
-    in natural order (``day_2`` before ``day_10``); parts stay in the order given.
+    in natural order (``day_2`` before ``day_10``); parts stay in the order given. A
+    part may be a URL, whose files are brought when they are read.
 
     Raises:
         DataError: A part is empty, does not exist or matches nothing.
+        InstallationError: The package that reads such URLs is missing.
     """
     parts = [part.strip() for part in (source or "").split(";") if part.strip()]
     if not parts:
@@ -48,10 +51,12 @@ def resolve_files(source: str | None, *, key: str = "data.source") -> list[Path]
 
 
 def _resolve_part(part: str, key: str) -> list[Path]:
-    if re.match(r"[a-z][a-z0-9+]+://", part):
-        raise DataError(
-            f"{key} must be a local path, but it is {part}. Copy the data first."
-        )
+    if is_remote(part):
+        # Here, as most sources are local.
+        from dlrm.data.sources.remote_path import RemotePath
+
+        found: list[Path] = [RemotePath(f) for f in find_remote(part, key=key)]
+        return sorted(found, key=natural_order)
     path = Path(part).expanduser()
     if path.is_dir():
         files = [f for f in path.iterdir() if f.is_file() and f.name[0] not in "._"]
@@ -63,8 +68,8 @@ def _resolve_part(part: str, key: str) -> list[Path]:
     if path.exists():
         return [path]
     if glob.has_magic(part):
-        found = [Path(f) for f in glob.glob(str(path), recursive=True)]
-        files = [f for f in found if f.is_file()]
+        matches = [Path(f) for f in glob.glob(str(path), recursive=True)]
+        files = [f for f in matches if f.is_file()]
         if not files:
             raise DataError(
                 f"{key} must match at least one file, but {part} matches none."
@@ -191,8 +196,11 @@ def file_identity(path: Path) -> dict[str, Any]:
     The folder does not count: a file is itself however its path was typed.
 
     Hashing whole files would cost a pass over a terabyte; an edit that keeps size,
-    time and both ends goes unseen.
+    time and both ends goes unseen. A remote file is what its server says that it is.
     """
+    remote: RemoteFile | None = getattr(path, "file", None)
+    if remote is not None and remote.size is not None and remote.version is not None:
+        return {"file": path.name, "size": remote.size, "version": remote.version}
     stat = path.stat()
     digest = hashlib.sha256()
     with path.open("rb") as raw:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dlrm.config.data import SPLITS, DataConfig, Split
 from dlrm.config.errors import ConfigError, DataError
+from dlrm.data.columns.shown import listed
 from dlrm.data.sources.chunk import Chunk
 from dlrm.data.sources.headers import missing_columns
 from dlrm.data.sources.needed import needed_columns
@@ -55,7 +56,9 @@ class Frames:
             missing = [column for column in needed.required if column not in found]
             if missing:
                 raise missing_columns(missing, found, file=name, keys=needed.keys)
-            self._columns.append(needed.present(found))
+            columns = needed.present(found)
+            _refuse_duplicates(columns, found, name)
+            self._columns.append(columns)
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield all rows; a row's number counts from 1 in its own frame.
@@ -92,6 +95,15 @@ def _check_split(data: DataConfig) -> None:
         )
 
 
+def _refuse_duplicates(columns: list[str], found: list[str], name: str) -> None:
+    twice = [column for column in columns if found.count(column) > 1]
+    if twice:
+        raise DataError(
+            f"{name} must have each needed column once, but it has "
+            f"{listed(twice)} more than once. Rename one."
+        )
+
+
 def _to_table(frame: pd.DataFrame, columns: list[str], name: str) -> pa.Table:
     by_name = {str(column): column for column in frame.columns}
     arrays = []
@@ -99,11 +111,8 @@ def _to_table(frame: pd.DataFrame, columns: list[str], name: str) -> pa.Table:
         values = frame[by_name[column]]
         try:
             array = pa.array(values, from_pandas=True)
-        except (
-            pa.ArrowInvalid,
-            pa.ArrowTypeError,
-            pa.ArrowNotImplementedError,
-        ) as error:
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+            # Among them integers beyond 64 bits and text that is no Unicode.
             raise DataError(
                 f"{name} must hold values of one kind in each column, but column "
                 f"{column!r} cannot be read: {error}."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dlrm.config.delimiters import DELIMITERS, delimiter_name
 from dlrm.config.errors import DataError
+from dlrm.data.columns.shown import cut_short, listed
 from dlrm.data.sources.blocks import MAX_RECORD_BYTES
 from dlrm.data.sources.dialect import Dialect, Utf8Stream
 from dlrm.data.sources.exact import read_record
@@ -17,6 +18,8 @@ from dlrm.data.sources.files import InputFile
 
 _FIRST_READ_BYTES = 1 << 16
 _MOST_NAMED = 6
+MAX_COLUMNS = 10_000
+"""A header with more is no header. (Each column costs some time in every block.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ def read_header(path: Path, dialect: Dialect) -> Header:
             "it was written whole."
         )
     parsed = read_record(data, 0, dialect)
+    if parsed is None and len(data) > MAX_RECORD_BYTES:
+        raise DataError(
+            f"{path}, line 1: a header must end within {MAX_RECORD_BYTES >> 20} MiB, "
+            "but this one does not. Check that this is a text file."
+        )
     if parsed is None:
         raise DataError(
             f"{path}, line 1: a quote is opened and never closed. Mend the line."
@@ -61,6 +69,12 @@ def read_header(path: Path, dialect: Dialect) -> Header:
         )
     if dialect.column_names is not None:
         return _given_names(path, dialect.column_names, fields, text)
+    if len(fields) > MAX_COLUMNS:
+        raise DataError(
+            f"{path}, line 1: a table must have at most {MAX_COLUMNS:,} columns, but "
+            f"the header has {len(fields):,}. Check the separator, and that this is a "
+            "table."
+        )
     names = [
         _decode_name(field, number, path)
         for number, field in enumerate(fields, start=1)
@@ -105,6 +119,11 @@ def _decode_name(field: bytes, number: int, path: Path) -> str:
             "which the encoding does not know. Check that this is a text file; if it "
             "is, perhaps set data.table.encoding=latin-1."
         ) from error
+    if "\0" in name:
+        raise DataError(
+            f"{path}, line 1: column {number} has a NUL byte. Check that this is a "
+            "text file; if it is, perhaps set data.table.encoding=utf-16-le."
+        )
     # pandas writes its index under an empty name.
     return name or f"column_{number}"
 
@@ -114,7 +133,7 @@ def _refuse_duplicates(names: Sequence[str], path: Path, dialect: Dialect) -> No
     if twice:
         raise DataError(
             f"{path}, line 1: column names must differ, but "
-            f"{', '.join(map(repr, twice))} "
+            f"{listed(twice)} "
             f"stands there more than once. Rename one. {_hint_at_header(dialect)}"
         )
 
@@ -130,8 +149,8 @@ def check_same_columns(
     missing = [name for name in wanted if name not in names]
     extra = [name for name in names if name not in wanted]
     if missing or extra:
-        lacks = f"lacks {', '.join(map(repr, missing))}" if missing else ""
-        has = f"has {', '.join(map(repr, extra))} besides" if extra else ""
+        lacks = f"lacks {listed(missing)}" if missing else ""
+        has = f"has {listed(extra)} besides" if extra else ""
         raise DataError(
             f"{path} must have the same columns as {first}, but it "
             f"{' and '.join(filter(None, (lacks, has)))}."
@@ -172,8 +191,8 @@ def missing_columns(
         for name in missing[:_MOST_NAMED]
         if (near := difflib.get_close_matches(name, found, n=1, cutoff=0.6))
     ]
-    listed = ", ".join(found[:40]) + (", ..." if len(found) > 40 else "")
-    parts = [message, f"Columns found: {listed}."]
+    some = ", ".join(map(cut_short, found[:40])) + (", ..." if len(found) > 40 else "")
+    parts = [message, f"Columns found: {cut_short(some, most=2_000)}."]
     if hints:
         parts.append(f"Perhaps {'; '.join(hints)}.")
     elif dialect is not None:

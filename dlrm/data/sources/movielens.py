@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 
 from dlrm.config.data import BadRows, DataConfig, MovielensSource
 from dlrm.config.errors import DataError
+from dlrm.data.columns.parse_numbers import number_of
+from dlrm.data.columns.shown import shown
 from dlrm.data.sources.chunk import MEND_OR_SKIP, BadRow, Chunk
 from dlrm.data.sources.delimited import read_delimited
 from dlrm.data.sources.files import file_identity, resolve_files
@@ -113,7 +115,9 @@ class MovielensRatings:
                 place = pc.index_in(table[key], value_set=side[key])
                 for row in np.flatnonzero(pc.is_null(place).to_numpy()).tolist():
                     came = table[key][row].as_py()
-                    faults[row] = f"has {key} {came!r}, which has no row in {path.name}"
+                    faults[row] = (
+                        f"has {key} {shown(came)}, which has no row in {path.name}"
+                    )
                 for name in side.column_names[1:]:
                     columns[name] = side[name].take(place)
         columns["timestamp"] = time
@@ -170,6 +174,11 @@ def _read_whole(path: Path, layout: Layout, names: tuple[str, ...]) -> pa.Table:
         raise DataError(f"{path} must have rows, but it has none.")
     table = pa.concat_tables(parts).combine_chunks().rename_columns(list(names))
     key = table[names[0]]
+    if key.null_count:
+        raise DataError(
+            f"{path} must have a {names[0]} in every row, but {key.null_count:,} rows "
+            "have none. Mend the file, or download it again."
+        )
     if pc.count_distinct(key).as_py() != len(key):
         counts = pc.value_counts(key)
         twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"]
@@ -189,18 +198,11 @@ def _numbers(texts: pa.ChunkedArray, what: str, faults: dict[int, str]) -> pa.Ar
     try:
         numbers = texts.cast(pa.float64())
     except pa.ArrowInvalid:
-        values = [_parse(text) for text in texts.to_pylist()]
+        values = [number_of(text or "") for text in texts.to_pylist()]
         numbers = pa.chunked_array([pa.array(values, pa.float64())])
     finite = pc.fill_null(pc.is_finite(numbers), False)
     _note(faults, pc.invert(finite), f"must have {what} that is a number")
     return numbers
-
-
-def _parse(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
 
 
 def _timestamps(texts: pa.ChunkedArray, faults: dict[int, str]) -> pa.Array:
@@ -208,6 +210,10 @@ def _timestamps(texts: pa.ChunkedArray, faults: dict[int, str]) -> pa.Array:
     known = pc.fill_null(pc.not_equal(texts, "0"), False)
     mine: dict[int, str] = {}
     numbers = _numbers(pc.if_else(known, texts, "0"), "a timestamp", mine)
+    # Beyond this a second has no number of 64 bits: the cast would make one up.
+    _note(
+        mine, pc.greater_equal(pc.abs(numbers), 2.0**63), "must have a true timestamp"
+    )
     faults.update(mine)
     whole = pc.floor(numbers).cast(pa.int64(), safe=False)
     return pc.if_else(known, whole, pa.scalar(None, pa.int64()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dlrm.config.contract import Severity
 from dlrm.config.data import DataConfig, Split
 
 
@@ -33,7 +34,7 @@ def needed_columns(data: DataConfig, *, with_labels: bool) -> NeededColumns:
 
     Rows that are only to be scored (``with_labels`` false) need their features, their
     keep rate and their id; label, weight, group, time and kept columns are read where
-    they exist.
+    they exist, and features too where ``data.checks.missing_column`` is no error.
     """
     label, row_id = [("data.label", data.label)], [("data.id_column", data.id_column)]
     about, features = _about_rows(data), _of_features(data)
@@ -41,6 +42,8 @@ def needed_columns(data: DataConfig, *, with_labels: bool) -> NeededColumns:
     features.append(("data.keep_rate_column", data.keep_rate_column))
     if with_labels:
         first, last = [*label, *row_id, *about, *features], []
+    elif data.checks.missing_column.severity is not Severity.error:
+        first, last = [*row_id], [*label, *about, *features]
     else:
         first, last = [*row_id, *features], [*label, *about]
     required = dict.fromkeys(column for _, column in first if column)

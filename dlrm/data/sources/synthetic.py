@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -63,24 +64,58 @@ class SyntheticLog:
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield train, valid and test rows, at most ``BLOCK_ROWS`` at a time."""
+        for piece in self.pieces():
+            yield from piece.chunks()
+
+    def pieces(self) -> Iterator[SyntheticPiece]:
+        """Yield the blocks, which are not yet drawn."""
         seed, num_rows = self._options.seed, self._options.num_rows
-        parts = cut_parts(num_rows)
-        world = build_world(seed)
+        world = _world(seed)
         intercept = find_intercept(world, seed)
-        rare = count_items(world, seed, parts[0].stop) < RARE_BELOW
+        num_train = cut_parts(num_rows)[0].stop
+        rare = np.packbits(count_items(world, seed, num_train) < RARE_BELOW)
         for start in range(0, num_rows, BLOCK_ROWS):
-            table = _draw_table(world, seed, start // BLOCK_ROWS, intercept, rare)
-            for part in parts:
-                first = max(start, part.start)
-                stop = min(start + BLOCK_ROWS, part.stop)
-                if first < stop:
-                    yield Chunk(
-                        table=table.slice(first - start, stop - first),
-                        file=FILE_NAME,
-                        rows=np.arange(first, stop, dtype=np.int64) + 1,
-                        split=part.split,
-                        progress=stop / num_rows,
-                    )
+            yield SyntheticPiece(seed, num_rows, start, intercept, rare)
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticPiece:
+    """One block of the log, which any process can draw."""
+
+    seed: int
+    num_rows: int
+    start: int
+    intercept: float
+    rare: np.ndarray
+    """Which items are rare: bits, packed."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Draw the rows; a chunk is of one split."""
+        world, start = _world(self.seed), self.start
+        num_items = len(world.items.key)
+        rare = np.unpackbits(self.rare, count=num_items).astype(bool)
+        block = start // BLOCK_ROWS
+        table = _draw_table(world, self.seed, block, self.intercept, rare)
+        for part in cut_parts(self.num_rows):
+            first = max(start, part.start)
+            stop = min(start + BLOCK_ROWS, part.stop)
+            if first < stop:
+                yield Chunk(
+                    table=table.slice(first - start, stop - first),
+                    file=FILE_NAME,
+                    rows=np.arange(first, stop, dtype=np.int64) + 1,
+                    split=part.split,
+                    progress=stop / self.num_rows,
+                )
+
+    def digest(self) -> str:
+        """Return the block's place: all else is part of the source's identity."""
+        return str(self.start)
+
+
+@functools.lru_cache(maxsize=1)
+def _world(seed: int) -> World:
+    return build_world(seed)
 
 
 def cut_parts(num_rows: int) -> tuple[Part, Part, Part]:

@@ -9,8 +9,9 @@ from typing import Any
 from dlrm.config.data import SPLITS, DataConfig, Split, TableSource
 from dlrm.config.delimiters import delimiter_text
 from dlrm.config.errors import ConfigError, DataError
-from dlrm.data.sources.chunk import Chunk
-from dlrm.data.sources.delimited import read_delimited
+from dlrm.data.background import in_background
+from dlrm.data.sources.chunk import Chunk, Piece, ReadChunk
+from dlrm.data.sources.delimited import delimited_pieces
 from dlrm.data.sources.dialect import Dialect
 from dlrm.data.sources.files import (
     PARQUET_MAGIC,
@@ -22,6 +23,7 @@ from dlrm.data.sources.files import (
 )
 from dlrm.data.sources.needed import needed_columns
 from dlrm.data.sources.parquet import read_parquet
+from dlrm.data.sources.remote import is_remote
 
 
 class TableFiles:
@@ -52,7 +54,17 @@ class TableFiles:
         """
         if self._is_parquet:
             return read_parquet(self._files, needed=self._needed, splits=self._splits)
-        return read_delimited(
+        pieces = self._delimited_pieces()
+        return in_background(chunk for piece in pieces for chunk in piece.chunks())
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield all rows cut into pieces; those of text are not yet parsed."""
+        if self._is_parquet:
+            return (ReadChunk(chunk) for chunk in self.chunks())
+        return self._delimited_pieces()
+
+    def _delimited_pieces(self) -> Iterator[Piece]:
+        return delimited_pieces(
             self._files,
             table_dialect(self._data.table or TableSource()),
             columns=self._needed.required,
@@ -102,7 +114,8 @@ def all_parquet(files: Sequence[Path]) -> bool:
 
 def files_by_split(data: DataConfig) -> dict[Path, str]:
     """Resolve ``data.files``, relative to ``data.source`` where that is set."""
-    folder = Path(data.source).expanduser() if data.source else None
+    remote = data.source if data.source and is_remote(data.source) else None
+    folder = Path(data.source).expanduser() if data.source and not remote else None
     if folder is not None and not folder.is_dir():
         if not folder.exists():
             raise missing_file(folder, key="data.source")
@@ -115,6 +128,8 @@ def files_by_split(data: DataConfig) -> dict[Path, str]:
     for split, names in data.files.items():
         for name in names:
             source = name if folder is None else str(folder / name)
+            if remote and not is_remote(name):
+                source = f"{remote.rstrip('/')}/{name}"
             for path in resolve_files(source, key=f"data.files.{split}"):
                 if splits.setdefault(path, split) != split:
                     raise ConfigError(

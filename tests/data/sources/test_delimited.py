@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from dlrm.config.data import BadRows
 from dlrm.config.errors import ConfigError, DataError
-from dlrm.data.sources.delimited import read_delimited
+from dlrm.data.sources.delimited import delimited_pieces, read_delimited
 from dlrm.data.sources.dialect import Dialect
 
 PLAIN = Dialect()
@@ -340,3 +341,41 @@ def test_a_row_without_end_is_refused_at_bounded_memory(tmp_path, monkeypatch):
     path = write(tmp_path, 'a,b\n1,2\n"' + "3,4\n" * 10_000)
     with pytest.raises(DataError, match=r"rows\.csv, line 3: a row must end within"):
         read(path, block_bytes=100)
+
+
+@pytest.mark.parametrize("kind", ["plain", "mark", "gzip", "latin-1", "no header"])
+@pytest.mark.parametrize("ending", ["\n", "", "\n\n", "\r\n"])
+def test_a_piece_in_another_process_reads_the_same_rows(tmp_path, kind, ending):
+    lines = ["id,text", *(f"{n},{'é' * (n % 5)}{n}" for n in range(200))]
+    names = None if kind != "no header" else ("id", "text")
+    text = "\n".join(lines[0 if names is None else 1 :]) + ending
+    encoding = "latin-1" if kind == "latin-1" else "utf-8"
+    data = text.encode("utf-8-sig" if kind == "mark" else encoding)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(gzip.compress(data) if kind == "gzip" else data)
+    dialect = Dialect(encoding=encoding, column_names=names)
+    pieces = list(delimited_pieces([path], dialect, block_bytes=300))
+    assert len(pieces) > 3
+    sent = [pickle.dumps(piece) for piece in pieces]
+    ids = []
+    for piece, data in zip(pieces, sent, strict=True):
+        other = pickle.loads(data)
+        assert other.digest() == piece.digest()
+        (mine,), (theirs,) = piece.chunks(), other.chunks()
+        assert theirs.table.equals(mine.table)
+        assert theirs.rows.tolist() == mine.rows.tolist()
+        ids += theirs.table["id"].to_pylist()
+    assert ids == [str(n) for n in range(200)]
+    # The text of a plain file is not sent along.
+    is_sent = pieces[1].block.data in sent[1]
+    assert is_sent == (kind in ("gzip", "latin-1"))
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("id\n" + "7\n" * 500)
+    pieces = list(delimited_pieces([path], PLAIN, block_bytes=300))
+    sent = pickle.dumps(pieces[-1])
+    path.write_text("id\n7\n")
+    with pytest.raises(DataError, match=r"rows\.csv must stay as it is"):
+        pickle.loads(sent)

@@ -51,11 +51,7 @@ def test_what_is_not_there_is_named_with_what_is(folder, part, message):
         resolve_files(f"{folder}/{part}")
 
 
-def test_remote_and_unset_sources_are_refused():
-    with pytest.raises(
-        DataError, match=r"must be a local path, but it is s3://b/x\.csv"
-    ):
-        resolve_files("s3://b/x.csv")
+def test_an_unset_source_is_refused():
     with pytest.raises(DataError, match=r"it is not set. Add data\.source=PATH"):
         resolve_files(None)
 
