@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import sys
 import traceback
 from collections.abc import Iterable
@@ -57,7 +58,7 @@ def check_code(run: Path, *, given: bool) -> None:
     """
     copies = sorted((run / "code").glob("*.py"))
     if copies and not given:
-        options = " ".join(f"--code {path}" for path in copies)
+        options = " ".join(f"--code {shlex.quote(str(path))}" for path in copies)
         raise ConfigError(
             f"The run {run} uses code of its own, which is not run unasked. "
             f"Look at it, then add: {options}"

@@ -128,7 +128,7 @@ def _write_npy(loaded: TableVectors, path: Path) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with aside.open("wb") as file:
-            np.save(file, loaded.vectors)
+            np.save(file, loaded.vectors, allow_pickle=False)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlrm.commands import launch
 from dlrm.commands.arguments import CommandHelp, parse, required
 from dlrm.commands.code import check_code, import_code
+from dlrm.commands.results import write_large_results, write_results
+from dlrm.commands.run_settings import refuse_settings
 from dlrm.config.errors import ConfigError
 from dlrm.config.progress import report_line
 from dlrm.config.slices import SliceSpec, parse_slices
+from dlrm.config.task import TaskName
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from dlrm.data.storage.dataset import Dataset
-    from dlrm.data.transforms.outside_ids import OutsideIds
     from dlrm.distributed.job import Job
     from dlrm.run import Run
     from dlrm.scoring import Scored
 
-_PROVENANCE = (
-    "created", "data_fingerprint", "git_revision", "packages", "platform", "seed",
-)  # fmt: skip
 _SPLITS = ("train", "valid", "test")
+_ROWS_AT_ONCE = 1_000_000
+"""Of a split that is scored part by part."""
 
 HELP = CommandHelp(
     name="evaluate",
@@ -49,6 +51,7 @@ HELP = CommandHelp(
         "device,country*device,time:day; [] is nothing",
         "processes": "how many processes of this machine share the work (1)",
     },
+    settings={"data.checks.KIND.severity": "ignore, warn or error: docs/contract.md"},
     examples=(
         "dlrm evaluate run=outputs/20260131-101500-synthetic-dlrm",
         "dlrm evaluate run=outputs/20260131-101500-synthetic-dlrm split=valid",
@@ -61,11 +64,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = parse(argv, HELP.keys)
     run = required(arguments, "run", HELP.examples[0])
-    if arguments.overrides:
-        raise ConfigError(
-            f"dlrm evaluate uses the run's own settings, but got "
-            f"{arguments.overrides[0]}. Its keys are {', '.join(HELP.keys)}."
-        )
+    refuse_settings("evaluate", arguments.overrides, HELP.keys)
     values = arguments.values
     ended = launch.run_on(
         Path(run), ["evaluate", *argv], processes=values.get("processes")
@@ -81,6 +80,7 @@ def main(argv: list[str]) -> int:
         checkpoint=values.get("checkpoint", "best"),
         slices=_slice_texts(values.get("slices")),
         code=arguments.code,
+        overrides=arguments.overrides,
     )
     return 0
 
@@ -95,6 +95,7 @@ def evaluate(
     checkpoint: str = "best",
     slices: Sequence[str] | None = None,
     code: Sequence[str | Path] = (),
+    overrides: Sequence[str] = (),
     report: Callable[[str], None] = report_line,
 ) -> dict[str, Any]:
     """Evaluate a run and return the content of its metrics.json.
@@ -102,7 +103,8 @@ def evaluate(
     ``input`` is a labelled file or DataFrame of raw rows, and ``name`` the folder of
     its results; without one the file's name up to its first dot. ``sampled`` says that
     its non-clicks were thinned as those of training, by the run's own keep rate.
-    ``slices`` stand in for the run's ``evaluation.slices``.
+    ``slices`` stand in for the run's ``evaluation.slices``, and ``overrides`` for its
+    ``data.checks``.
 
     Processes that torchrun or Slurm has started share the work. Each returns the
     metrics, which are one process's; the first one writes and reports.
@@ -132,9 +134,9 @@ def evaluate(
 
     from dlrm.distributed.device import choose_device
     from dlrm.distributed.job import joined
-    from dlrm.run import open_run
+    from dlrm.run import open_run, with_settings
 
-    opened = open_run(Path(run))
+    opened = with_settings(open_run(Path(run)), overrides)
     check_code(opened.folder, given=bool(code))
     config = opened.config
     with joined(choose_device(config.trainer.device), watch=config.watch) as job:
@@ -194,6 +196,12 @@ def evaluate_run(
     lines.append(judge_of(run).describe(metrics))
     if group is not None and "auc" in metrics and "gauc" not in metrics:
         lines.append(f"No grouped AUC: the rows have no column '{group}'.")
+    if metrics["num_examples"] > _rows_in_memory(run):
+        limit = run.config.evaluation.rows_in_memory
+        lines.append(
+            f"Without intervals and slices: there are more rows than "
+            f"evaluation.rows_in_memory={limit}."
+        )
     lines += slice_lines(run, name)
     lines.append(f"\nreport  {run.evaluation(name) / 'report.html'}")
     for line in lines:
@@ -219,18 +227,25 @@ def evaluate_split(
     from dlrm.commands.slicing import Slicing
     from dlrm.distributed.watch import Phase
     from dlrm.run import find_checkpoint
-    from dlrm.scoring import score_split
+    from dlrm.scoring import score_split, score_split_in_parts
 
     slicing = Slicing.of_run(run, specs)
     job.by_writer(lambda: slicing.check_split(dataset))
     found = job.by_writer(lambda: find_checkpoint(run, checkpoint))
+    limit = _rows_in_memory(run)
+    if split in dataset.splits and dataset.schema.num_rows(split) > limit:
+        size = int(min(limit, _ROWS_AT_ONCE))
+        parts = score_split_in_parts(
+            run, dataset, split=split, checkpoint=found, rows_at_once=size, job=job
+        )
+        return write_large_results(run, parts, name=split, checkpoint=found, job=job)
     scored = score_split(run, dataset, split=split, checkpoint=found, job=job)
     job.watch.enter(Phase.metrics, f"the metrics of {split}")
 
     def write() -> dict[str, Any]:
         assert scored is not None, "the first process has what all have scored"
         slices = slicing.of_split(scored, dataset, split)
-        return _write(run, scored, name=split, checkpoint=found, slices=slices)
+        return write_results(run, scored, name=split, checkpoint=found, slices=slices)
 
     return job.by_writer(write)
 
@@ -263,11 +278,12 @@ def _evaluate_input(
     from dlrm.data.transforms.outside_ids import OutsideIds
     from dlrm.distributed.watch import Phase
     from dlrm.run import find_checkpoint
-    from dlrm.scoring import concatenate_scored, judge_of, score_rows
+    from dlrm.scoring import checks_of, concatenate_scored, judge_of, score_rows
 
     slicing = Slicing.of_run(run, specs)
     found = job.by_writer(lambda: find_checkpoint(run, checkpoint))
     outside = OutsideIds(keep_rows=True)
+    checks = checks_of(run, name, with_labels=True)
     scored = score_rows(
         run,
         rows,
@@ -276,62 +292,46 @@ def _evaluate_input(
         outside=outside,
         sampled=sampled,
         keep=slicing.columns,
+        checks=checks,
         job=job,
     )
-    parts = list(scored)
+    parts: list[Scored] = []
+    for part in scored:
+        parts.append(part)
+        if sum(len(held.side) for held in parts) > _rows_in_memory(run):
+            rest = chain(parts, scored)
+            metrics = write_large_results(
+                run,
+                rest,
+                name=name,
+                checkpoint=found,
+                job=job,
+                outside=outside,
+                findings=checks.found,
+            )
+            return metrics, outside.describe(run.schema)
     job.watch.enter(Phase.metrics, f"the metrics of {name}")
 
     def write() -> dict[str, Any]:
         whole = concatenate_scored(parts, judge_of(run))
         slices = slicing.of_input(whole, outside, name=name, sampled=sampled)
-        return _write(
-            run, whole, name=name, checkpoint=found, outside=outside, slices=slices
+        return write_results(
+            run,
+            whole,
+            name=name,
+            checkpoint=found,
+            outside=outside,
+            slices=slices,
+            findings=checks.found,
         )
 
     return job.by_writer(write), outside.describe(run.schema)
 
 
-def _write(
-    run: Run,
-    scored: Scored,
-    *,
-    name: str,
-    checkpoint: Path,
-    outside: OutsideIds | None = None,
-    slices: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    from dlrm.evaluation.earlier import earlier_explanation
-    from dlrm.evaluation.evaluation import ReportContext, write_evaluation
-    from dlrm.metric_log import read_metrics
-    from dlrm.scoring import judge_of, recalibration_of
-
-    manifest = run.manifest()
-    context = ReportContext(
-        run=run.folder.name,
-        split=name,
-        model=run.config.model["name"],
-        checkpoint=checkpoint.name,
-        config=dataclasses.asdict(run.config),
-        provenance={key: manifest[key] for key in _PROVENANCE},
-        history=read_metrics(run.folder),
-        slices=slices,
-        recalibration=recalibration_of(run, checkpoint, scored.predictions),
-        importance=earlier_explanation(
-            run.evaluation(name), "importance", checkpoint=checkpoint.name
-        ),
-        embeddings=earlier_explanation(
-            run.evaluation(name), "embeddings", checkpoint=checkpoint.name
-        ),
-    )
-    return write_evaluation(
-        run.evaluation(name),
-        judge=judge_of(run),
-        predictions=scored.predictions,
-        side=scored.side,
-        group_column=_group_column(run, scored),
-        context=context,
-        outside_ids=None if outside is None else outside.record(),
-    )
+def _rows_in_memory(run: Run) -> float:
+    """Return how many rows may be judged at once; only clicks can be by parts."""
+    clicks = run.config.task.resolved(run.schema.label_kind) is TaskName.click
+    return run.config.evaluation.rows_in_memory if clicks else math.inf
 
 
 def slice_lines(run: Run, name: str) -> list[str]:
@@ -356,8 +356,3 @@ def _is_true(text: str) -> bool:
     if text not in ("true", "false"):
         raise ConfigError(f"sampled must be true or false, but it is '{text}'.")
     return text == "true"
-
-
-def _group_column(run: Run, scored: Scored) -> str | None:
-    column = run.config.data.group_column
-    return column if column in scored.side.column_names else None

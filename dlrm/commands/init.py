@@ -16,6 +16,7 @@ from dlrm.config.data import BadRows, TableSource
 from dlrm.config.delimiters import delimiter_text
 from dlrm.config.errors import ConfigError, DataError
 from dlrm.config.keys import did_you_mean
+from dlrm.config.terminal_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ def main(argv: list[str]) -> int:
         quoting=_flag(values, "quoting", default=True),
         overwrite=_flag(values, "overwrite", default=False),
     )
-    print(_summary(written))
+    print(plain(_summary(written)))
     return 0
 
 

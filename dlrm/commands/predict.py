@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dlrm.commands import launch
 from dlrm.commands.arguments import CommandHelp, parse, required
 from dlrm.commands.code import check_code, import_code
+from dlrm.commands.run_settings import refuse_settings
 from dlrm.config.errors import ConfigError
 from dlrm.config.progress import report_line
 
@@ -34,6 +35,7 @@ HELP = CommandHelp(
         "checkpoint": "best (the default), last, or a name such as step_000000500",
         "processes": "how many processes of this machine share the work (1)",
     },
+    settings={"data.checks.KIND.severity": "ignore, warn or error: docs/contract.md"},
     examples=(
         "dlrm predict run=outputs/20260131-101500-clicks-dlrm input=new.csv "
         "output=scores.csv",
@@ -44,11 +46,7 @@ HELP = CommandHelp(
 def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = parse(argv, HELP.keys)
-    if arguments.overrides:
-        raise ConfigError(
-            f"dlrm predict uses the run's own settings, but got "
-            f"{arguments.overrides[0]}. Its keys are {', '.join(HELP.keys)}."
-        )
+    refuse_settings("predict", arguments.overrides, HELP.keys)
     run, source, target = (
         required(arguments, key, HELP.examples[0]) for key in ("run", "input", "output")
     )
@@ -58,7 +56,12 @@ def main(argv: list[str]) -> int:
         return ended
     checkpoint = arguments.values.get("checkpoint", "best")
     _predict_file(
-        Path(run), source, Path(target), checkpoint=checkpoint, code=arguments.code
+        Path(run),
+        source,
+        Path(target),
+        checkpoint=checkpoint,
+        code=arguments.code,
+        overrides=arguments.overrides,
     )
     return 0
 
@@ -115,6 +118,7 @@ def _predict_file(
     *,
     checkpoint: str,
     code: list[Path],
+    overrides: Sequence[str] = (),
     report: Callable[[str], None] = report_line,
 ) -> None:
     from dlrm.commands.tables import check_target
@@ -130,9 +134,9 @@ def _predict_file(
 
     from dlrm.distributed.device import choose_device
     from dlrm.distributed.job import joined
-    from dlrm.run import open_run
+    from dlrm.run import open_run, with_settings
 
-    opened = open_run(run)
+    opened = with_settings(open_run(run), overrides)
     config = opened.config
     with joined(choose_device(config.trainer.device), watch=config.watch) as job:
         predict_file(

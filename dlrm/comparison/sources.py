@@ -19,6 +19,7 @@ import yaml
 from dlrm.config.compose import CONFIG_FILE
 from dlrm.config.errors import DataError, RunError
 from dlrm.config.keys import did_you_mean
+from dlrm.config.strangers import parse_yaml
 from dlrm.data.sources.files import missing_file
 from dlrm.evaluation.evaluation import PREDICTIONS_FILE
 from dlrm.metrics.link import clip_probabilities, logits_from_probabilities
@@ -303,7 +304,7 @@ def _group_of_run(path: Path, available: Sequence[str]) -> str | None:
     if file is None or not file.is_file():
         return None
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = parse_yaml(file.read_text(encoding="utf-8"))
         found = config["data"]["group_column"]
     except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
         # A file of that name that is no run's: it says nothing of groups.

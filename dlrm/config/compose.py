@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -18,11 +18,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dlrm.config.durable import write_whole
 from dlrm.config.errors import ConfigError
 from dlrm.config.keys import did_you_mean
 from dlrm.config.overrides import Setting, apply_setting, parse_override, parse_setting
 from dlrm.config.root import Config
-from dlrm.config.sections import explain, one_line, readable_errors
+from dlrm.config.sections import explain, one_line, plain_text, readable_errors
+from dlrm.config.strangers import parse_yaml
 
 CONFIG_FILE = "config.yaml"
 """Of a run directory; ``load_config`` reads it."""
@@ -65,7 +67,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
             f"A run must hold config.yaml, but {path} does not exist. Check run=..."
         )
     origin = f" in {path}"
-    values = _plain_text(_read_yaml(path))
+    values = plain_text(_read_yaml(path, parse_yaml))
     with readable_errors(Config, origin=origin):
         tree = OmegaConf.merge(OmegaConf.structured(Config), values)
     return _finish(cast(DictConfig, tree), settings)
@@ -76,9 +78,7 @@ def save_config(config: Config, path: Path) -> None:
 
     A file that is there is replaced whole.
     """
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(config_text(config), encoding="utf-8")
-    aside.replace(path)
+    write_whole(path, config_text(config))
 
 
 def config_text(config: Config) -> str:
@@ -227,9 +227,9 @@ def _finish(tree: DictConfig, settings: list[Setting]) -> Config:
         return cast(Config, OmegaConf.to_object(tree))
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path, parse: Callable[[str], Any] = yaml.safe_load) -> Any:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = one_line(error)
         raise ConfigError(f"{path} must be YAML, but it is not: {reason}") from error
@@ -239,15 +239,6 @@ def _read_yaml(path: Path) -> Any:
             f"{values!r}."
         )
     return values
-
-
-def _plain_text(values: Any) -> Any:
-    """Keep ``${...}`` in a saved file from being resolved: a saved config is data."""
-    if isinstance(values, dict):
-        return {key: _plain_text(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_plain_text(value) for value in values]
-    return values.replace("${", "\\${") if isinstance(values, str) else values
 
 
 def _by_name(values: Any) -> Any:

@@ -24,6 +24,7 @@ from dlrm.config.features import (
 from dlrm.config.labels import LabelKind
 from dlrm.config.model import ModelConfig
 from dlrm.config.sections import check_section
+from dlrm.config.strangers import parse_json
 from dlrm.config.table_options import Combine, Pretrained, TableOptions
 from dlrm.config.text import TextOptions
 
@@ -211,7 +212,7 @@ class FeatureSchema:
             DatasetError: The text is not a schema of this format version.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             version = content.pop("format_version")
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise _damaged(origin, error) from error

@@ -24,6 +24,7 @@ from dlrm.config.keys import describe_type, did_you_mean, type_at, without_none
 Section = TypeVar("Section")
 
 _NOT_KNOWN = object()
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
 _VALUE = re.compile(r"(?i)value:? '?(.*?)'?(?: of type| is not|, expected|\n|$)")
 
 
@@ -36,6 +37,8 @@ def check_section(cls: type[Section], section: dict[str, Any], key: str) -> Sect
     """
     _check_keys(cls, section, key)
     with readable_errors(cls, prefix=f"{key}."):
+        if not isinstance(section, DictConfig):
+            section = plain_text(section)
         merged = OmegaConf.merge(OmegaConf.structured(cls), section)
         return cast(Section, OmegaConf.to_object(merged))
 
@@ -93,6 +96,18 @@ def explain(
         came = _VALUE.search(message)
         value = came.group(1) if came else None
     return wrong_value(typed + origin, expected, value)
+
+
+def plain_text(values: Any) -> Any:
+    """Keep ``${...}`` in a saved file from being resolved: a saved config is data."""
+    if isinstance(values, dict):
+        return {key: plain_text(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [plain_text(value) for value in values]
+    # A backslash of its own before it would take the meaning from ours.
+    return (
+        _INTERPOLATION.sub(r"\1\1\\${", values) if isinstance(values, str) else values
+    )
 
 
 def wrong_value(typed: str, expected: Any, value: object) -> ConfigError:

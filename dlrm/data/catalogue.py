@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from dlrm.config.errors import DatasetError
 from dlrm.config.progress import Progress
 from dlrm.config.schema import FeatureSchema
+from dlrm.config.strangers import parse_json
 from dlrm.data.batch import Batch
 from dlrm.data.document_keys import DocumentKeys, dense_columns
 from dlrm.data.loading.collate import Collator
@@ -82,7 +83,7 @@ class Catalogue:
         path = folder / CATALOGUE_FILE
         try:
             with safe_open(path, framework="numpy") as file:
-                features = tuple(json.loads(file.metadata()[_FEATURES]))
+                features = tuple(parse_json(file.metadata()[_FEATURES]))
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
             keys, counts = arrays.pop("keys"), arrays.pop("counts")
             return cls(features, keys, counts, EncodedRows(**arrays))

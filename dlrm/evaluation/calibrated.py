@@ -30,6 +30,7 @@ import pyarrow as pa
 from dlrm.config.data import DataConfig
 from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import RunError
+from dlrm.config.strangers import parse_json
 from dlrm.evaluation.true_rate import LOG_KEEP_RATE, to_true_rate
 from dlrm.metrics.calibration import calibration, ece_of_bins, reliability_bins
 from dlrm.metrics.likelihood import log_loss
@@ -105,7 +106,7 @@ class Calibration:
         if not path.is_file():
             return None
         try:
-            content = json.loads(path.read_text())
+            content = parse_json(path.read_text())
             content["recalibrator"] = recalibrator_from(content["recalibrator"])
             content["order"] = tuple(content["order"])
             found = cls(**content)

@@ -13,9 +13,6 @@ import pyarrow.compute as pc
 from dlrm.config.errors import DatasetError
 from dlrm.evaluation.bayes import BAYES_COLUMN, CAPPED_COLUMN, compare_with_bayes
 from dlrm.evaluation.calibrated import reliability_record
-from dlrm.evaluation.click_report import click_page
-from dlrm.evaluation.page import Page
-from dlrm.evaluation.report import ReportContext
 from dlrm.evaluation.terminal import format_metrics
 from dlrm.metrics.intervals import metric_intervals
 from dlrm.metrics.link import probabilities_from_logits
@@ -26,7 +23,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dlrm.data.batch import Batch
+    from dlrm.evaluation.page import Page
     from dlrm.evaluation.predictions import Predictions
+    from dlrm.evaluation.report import ReportContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,9 @@ class ClickJudge:
         self, metrics: Mapping[str, Any], found: Predictions, context: ReportContext
     ) -> Page:
         """Return the report."""
+        # Here, as training judges too and draws nothing.
+        from dlrm.evaluation.click_report import click_page
+
         return click_page(
             metrics,
             labels=found.labels,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from dlrm.config.strangers import parse_json
 
 
 def earlier_explanation(
@@ -16,7 +17,7 @@ def earlier_explanation(
     checkpoint than the one that is evaluated now: it would tell of another model.
     """
     try:
-        content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        content = parse_json((folder / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or content.get("checkpoint") != checkpoint:

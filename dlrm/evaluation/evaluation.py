@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dlrm.data.contract.findings import FINDINGS_FILE
 from dlrm.evaluation.judge import Found, Judge
 from dlrm.evaluation.markdown import render_markdown
-from dlrm.evaluation.page import render_html
+from dlrm.evaluation.page import Page, render_html
 from dlrm.evaluation.replace import replacing_folder
 from dlrm.evaluation.report import ReportContext
 
@@ -58,14 +59,27 @@ def write_evaluation(
         if outside_ids is not None:
             text = json.dumps(outside_ids, indent=2) + "\n"
             (aside / OUTSIDE_FILE).write_text(text, encoding="utf-8")
+        write_findings(aside, context)
         for name, content in details.items():
             if content is not None:
                 text = json.dumps(content, indent=2, allow_nan=False) + "\n"
                 (aside / f"{name}.json").write_text(text, encoding="utf-8")
-        page = judge.page(metrics, predictions, context)
-        (aside / REPORT_FILE).write_text(render_html(page), encoding="utf-8")
-        (aside / MARKDOWN_FILE).write_text(render_markdown(page), encoding="utf-8")
+        write_page(aside, judge.page(metrics, predictions, context))
     return metrics
+
+
+def write_findings(folder: Path, context: ReportContext) -> None:
+    """Write what is wrong with the rows, if anything is, as ``findings.json``."""
+    if not context.findings:
+        return
+    text = json.dumps(list(context.findings), indent=2) + "\n"
+    (folder / FINDINGS_FILE).write_text(text, encoding="utf-8")
+
+
+def write_page(folder: Path, page: Page) -> None:
+    """Write the report as HTML and as Markdown."""
+    (folder / REPORT_FILE).write_text(render_html(page), encoding="utf-8")
+    (folder / MARKDOWN_FILE).write_text(render_markdown(page), encoding="utf-8")
 
 
 def predictions_table(predicted: dict[str, Any], kept: pa.Table | None) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from dlrm.config.terminal_text import plain
 from dlrm.evaluation.page import Block, Figures, Folded, Note, Page, Points, Table
 
 
@@ -22,7 +23,8 @@ def _lines(page: Page) -> Iterator[str]:
     for headline in page.headlines:
         interval = f", {_escaped(headline.interval)}" if headline.interval else ""
         note = f": {_escaped(headline.note)}" if headline.note else ""
-        yield f"- **{_escaped(headline.title)} {headline.value}**{interval}{note}"
+        value = _escaped(headline.value)
+        yield f"- **{_escaped(headline.title)} {value}**{interval}{note}"
     for section in page.sections:
         yield ""
         yield f"## {_escaped(section.title)}"
@@ -71,6 +73,6 @@ def _row(texts: Sequence[str], escape: str = "yes") -> str:
 
 def _escaped(text: str) -> str:
     """Return text that Markdown, and HTML within it, shows as it is, on one line."""
-    text = " ".join(text.split())
+    text = plain(" ".join(text.split()))
     text = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

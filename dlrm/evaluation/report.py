@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from dlrm.evaluation.charts import Chart
+from dlrm.evaluation.findings_section import findings_sections
 from dlrm.evaluation.page import (
     Block,
     Cell,
@@ -44,6 +45,8 @@ class ReportContext:
     """Content of importance.json."""
     embeddings: Mapping[str, Any] | None = None
     """Content of embeddings.json."""
+    findings: Sequence[Mapping[str, Any]] = ()
+    """Content of findings.json: what is wrong with the rows."""
 
 
 def training_sections(charts: Sequence[Chart | None]) -> Iterator[Section]:
@@ -54,7 +57,8 @@ def training_sections(charts: Sequence[Chart | None]) -> Iterator[Section]:
 
 
 def origin_sections(context: ReportContext) -> Iterator[Section]:
-    """Yield the section of data fingerprint and configuration, if they are known."""
+    """Yield the findings, and data fingerprint and configuration where known."""
+    yield from findings_sections(context.findings)
     blocks: list[Block] = []
     if context.provenance:
         caption = "Where model and data come from"

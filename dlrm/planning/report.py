@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from dlrm.config.terminal_text import plain
 from dlrm.planning.advice import explain_shortfalls, shortfalls
 from dlrm.planning.machine import GIB
 from dlrm.planning.memory import RankMemory, part_memory, plan_memory
@@ -86,8 +87,14 @@ def describe_plan(planned: Planned, notes: Sequence[str] = ()) -> dict[str, Any]
 
 def format_plan(described: Mapping[str, Any], title: str) -> str:
     """Return the plan as text of at most ``WIDTH`` columns, no newline at its end."""
+    # Brackets in a table's name are no markup.
     console = Console(
-        width=WIDTH, file=io.StringIO(), force_terminal=False, color_system=None
+        width=WIDTH,
+        file=io.StringIO(),
+        force_terminal=False,
+        color_system=None,
+        markup=False,
+        emoji=False,
     )
     console.print(title, highlight=False)
     console.print(_rank_table(described))
@@ -95,7 +102,7 @@ def format_plan(described: Mapping[str, Any], title: str) -> str:
     for line in _closing(described):
         console.print(line, highlight=False)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    lines = [line.rstrip() for line in text.splitlines()]
+    lines = [plain(line.rstrip()) for line in text.splitlines()]
     return "\n".join(
         line
         for before, line in zip(["", *lines], lines, strict=False)

@@ -1,0 +1,128 @@
+"""An even sample of rows in bounded memory, the same however the rows were cut.
+
+A row is chosen by a hash of where it came from, so samples of parts merge to the
+sample of the whole.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from dlrm.data.transforms.hashing import hash_texts, splitmix64
+
+MAX_ROWS = 1 << 14
+_MAX_VALUES = 1 << 22
+_MIN_ROWS = 1 << 11
+
+Columns = dict[str, np.ndarray]
+
+
+def row_keys(typed: pa.Table) -> np.ndarray:
+    """Return a uint64 for each row, a function of its file and number alone."""
+    numbers = typed["__row"].to_numpy().astype(np.uint64)
+    files = typed["__file"].combine_chunks()
+    hashes = hash_texts(files.dictionary)
+    if len(hashes) == 1:
+        return splitmix64(numbers ^ hashes[0])
+    return splitmix64(numbers ^ hashes[files.indices.to_numpy()])
+
+
+def limit_for(expected_rows: int, max_rows: int) -> int:
+    """Return the greatest key to begin with, where so many rows are to come.
+
+    At most half of what is begun with is thrown away later: a limit too low could not
+    be raised again.
+    """
+    limit = int(np.iinfo(np.uint64).max)
+    while expected_rows > 2 * max_rows:
+        limit, expected_rows = limit >> 1, expected_rows >> 1
+    return limit
+
+
+class RowSample:
+    """All rows while there are few, else those whose keys are low enough."""
+
+    def __init__(self, num_columns: int, expected_rows: int = 0) -> None:
+        """Keep so many rows of ``num_columns`` values as memory allows.
+
+        Of ``expected_rows`` to come, those that cannot stay are not taken in.
+        """
+        most = _MAX_VALUES // max(num_columns, 1)
+        self._max_rows = min(MAX_ROWS, max(_MIN_ROWS, most))
+        self.limit = limit_for(expected_rows, self._max_rows)
+        """Greatest key of a row that is chosen."""
+        self._keys: list[np.ndarray] = []
+        self._columns: dict[str, list[np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        """Count the rows kept."""
+        return sum(part.size for part in self._keys)
+
+    def chosen(self, keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return those of a chunk's rows that are chosen; ``keys`` are of all."""
+        found: np.ndarray = rows[keys[rows] <= self.limit]
+        return found
+
+    def take(self, keys: np.ndarray, columns: Columns) -> None:
+        """Take in chosen rows."""
+        if keys.size:
+            self._append(keys, columns)
+
+    def merge(self, other: RowSample) -> None:
+        """Take in another sample's rows."""
+        self.limit = min(self.limit, other.limit)
+        for index, keys in enumerate(other._keys):
+            own = {name: parts[index] for name, parts in other._columns.items()}
+            self._append(keys, own)
+        if self._keys:
+            self._thin()
+
+    def to_arrays(self) -> Columns:
+        """Return what is kept, its keys and limit, by name."""
+        if not self._keys:
+            return {"limit": np.array([self.limit], dtype=np.uint64)}
+        return {
+            "limit": np.array([self.limit], dtype=np.uint64),
+            "keys": np.concatenate(self._keys),
+            **{f"of/{n}": np.concatenate(parts) for n, parts in self._columns.items()},
+        }
+
+    def take_arrays(self, arrays: Columns) -> None:
+        """Become the sample that ``to_arrays`` was of."""
+        self.limit = int(arrays["limit"][0])
+        self._keys = [arrays["keys"]] if "keys" in arrays else []
+        self._columns = {
+            name.removeprefix("of/"): [values]
+            for name, values in arrays.items()
+            if name.startswith("of/")
+        }
+
+    def columns(self) -> Columns:
+        """Return the rows in order of their keys, column by column."""
+        if not self._keys:
+            return {}
+        order = np.argsort(np.concatenate(self._keys), kind="stable")
+        return {
+            name: np.concatenate(parts)[order] for name, parts in self._columns.items()
+        }
+
+    def _append(self, keys: np.ndarray, columns: Columns) -> None:
+        self._keys.append(keys)
+        for name, values in columns.items():
+            self._columns.setdefault(name, []).append(values)
+        if len(self) > self._max_rows:
+            while sum(int((k <= self.limit).sum()) for k in self._keys) > (
+                self._max_rows
+            ):
+                self.limit >>= 1
+            self._thin()
+
+    def _thin(self) -> None:
+        keys = np.concatenate(self._keys)
+        is_kept = keys <= self.limit
+        self._keys = [keys[is_kept]]
+        self._columns = {
+            name: [np.concatenate(parts)[is_kept]]
+            for name, parts in self._columns.items()
+        }
