@@ -7,9 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from dlrm.checkpoints.dense import dense_tensors
 from dlrm.checkpoints.rotation import list_checkpoints
 from dlrm.config.optimizer import OptimizerConfig
 from dlrm.data.batch import Batch
+from dlrm.embeddings.finite import describe_bad_rows, is_finite
+from dlrm.embeddings.state import table_parts
 
 
 def describe_bad_loss(
@@ -40,5 +43,10 @@ def describe_bad_loss(
 
 def _non_finite(model: nn.Module, batch: Batch, logits: torch.Tensor) -> list[str]:
     found = {"dense features": batch.dense, "logits": logits, "weights": batch.weights}
-    found |= {f"parameter {name}": p for name, p in model.state_dict().items()}
-    return [name for name, t in found.items() if not bool(torch.isfinite(t).all())]
+    dense, _ = dense_tensors(model, None)
+    found |= {name.replace("model/", "parameter "): p for name, p in dense.items()}
+    names = [name for name, tensor in found.items() if not is_finite(tensor)]
+    for part in table_parts(model):
+        first = part.part.first_row
+        names += describe_bad_rows(part.table, part.columns, first_row=first)
+    return names

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from dlrm.config.compose import CONFIG_FILE, save_config
 from dlrm.config.differences import RESUMABLE, differing_settings
 from dlrm.config.errors import RunError
 from dlrm.config.root import Config
 from dlrm.distributed.restart import is_restart, launch_id
-from dlrm.run import MANIFEST_FILE, Run, open_run
+from dlrm.run import MANIFEST_FILE, Run, locked, open_run
 
 
 def earlier_run(config: Config) -> Run | None:
@@ -38,6 +39,16 @@ def earlier_run(config: Config) -> Run | None:
             f"the new run another run_name."
         )
     return Run(run.folder, config, run.schema)
+
+
+def keep_settings(run: Run) -> None:
+    """Write a run's new settings, unless another process trains it by the old ones.
+
+    Raises:
+        RunError: Another process holds the run.
+    """
+    with locked(run):
+        save_config(run.config, run.folder / CONFIG_FILE)
 
 
 def _begun_by(launch: str | None, output: Path) -> Path | None:

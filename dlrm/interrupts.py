@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM end a run between two steps, after a checkpoint."""
+"""Ctrl-C, SIGTERM and SIGHUP end a run between two steps, after a checkpoint."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from contextlib import suppress
 from types import FrameType, TracebackType
 
 from dlrm.config.errors import JobStoppedError
@@ -19,7 +20,13 @@ _ONE_REQUEST_SECONDS = 1.0
 
 
 class StopSignals:
-    """Remembers the first SIGINT or SIGTERM; a later one raises KeyboardInterrupt."""
+    """Remembers the first SIGINT, SIGTERM or SIGHUP.
+
+    A later one raises KeyboardInterrupt.
+
+    SIGHUP comes when a terminal is closed, or a connection to it breaks; under nohup
+    it goes on being ignored.
+    """
 
     def __init__(self, *, silent: bool = False) -> None:
         self.received: signal.Signals | None = None
@@ -28,8 +35,10 @@ class StopSignals:
         self._previous: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> StopSignals:
-        """Take over both signals, where this is the main thread."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Take over the signals, where this is the main thread."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_IGN and number is signal.SIGHUP:
+                continue
             try:
                 self._previous[number] = signal.signal(number, self._handle)
             except ValueError:  # Not the main thread, as in a notebook's worker.
@@ -56,4 +65,5 @@ class StopSignals:
         self.received, self._came = signal.Signals(number), now
         if not self._silent:
             # Not print, which refuses to start in the middle of another print.
-            os.write(2, b"\nStopping after this step; once more stops at once.\n")
+            with suppress(OSError):  # The terminal may be what has gone.
+                os.write(2, b"\nStopping after this step; once more stops at once.\n")

@@ -7,15 +7,12 @@ import datetime
 import errno
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,24 +24,28 @@ from torch import nn
 from dlrm.checkpoints.load import load_checkpoint
 from dlrm.checkpoints.rotation import best_checkpoint, list_checkpoints
 from dlrm.config.compose import CONFIG_FILE, load_config, save_config
+from dlrm.config.durable import write_whole, writing_to
 from dlrm.config.errors import ConfigError, DataError, RunError
 from dlrm.config.root import Config
 from dlrm.config.schema import SCHEMA_FILE, FeatureSchema
 from dlrm.config.sharding import CommunicationConfig
+from dlrm.config.strangers import parse_json, refuse_links
 from dlrm.config.towers import TowersConfig
 from dlrm.data.catalogue import build_catalogue
+from dlrm.data.contract.contract import copy_contract
+from dlrm.data.contract.enforcement import judge_dataset
+from dlrm.data.contract.findings import FINDINGS_FILE, findings_text
+from dlrm.data.preparation.claim import claimed, remove_abandoned
 from dlrm.data.preparation.prepare import prepare_dataset
 from dlrm.data.storage.dataset import Dataset
+from dlrm.data.storage.manifest import MANIFEST_FILE as FILES_FILE
 from dlrm.distributed.job import ALONE, Job
 from dlrm.distributed.restart import launch_id
 from dlrm.models import build_model, check_task, model_config
 from dlrm.planning.place import place_tables_of
+from dlrm.surroundings import data_checksum, surroundings
 
 MANIFEST_FILE = "manifest.json"
-_PACKAGES = (
-    "dlrm", "torch", "torchrec", "fbgemm-gpu", "fbgemm-gpu-cpu", "numpy", "pandas",
-    "pyarrow", "hydra-core", "omegaconf", "safetensors",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Run:
             RunError: It is damaged.
         """
         try:
-            content = json.loads((self.folder / MANIFEST_FILE).read_text())
+            content = parse_json((self.folder / MANIFEST_FILE).read_text())
             return dict(content)
         except (ValueError, TypeError) as error:
             raise RunError(
@@ -88,18 +89,22 @@ def create_run(
 
     Raises:
         RunError: ``run_name`` names a directory that exists.
+        WriteError: It cannot be written.
     """
     schema = model_schema(config, FeatureSchema.load(dataset))
     model = model_config(config.model)
     check_task(model, config.task.resolved(schema.label_kind))
     folder = new_folder(config)
     aside = folder.with_name(f".creating-{os.getpid()}-{uuid.uuid4().hex}")
-    aside.mkdir(parents=True)
-    try:
+    remove_abandoned(folder.parent, ".creating-*")
+    with writing_to(folder), claimed(aside):
         save_config(config, aside / CONFIG_FILE)
         schema.save(aside)
         if (dataset / "vocabularies").is_dir():
             shutil.copytree(dataset / "vocabularies", aside / "vocabularies")
+        copy_contract(dataset, aside)
+        findings = judge_dataset(dataset, config.data)
+        (aside / FINDINGS_FILE).write_text(findings_text(findings), encoding="utf-8")
         if isinstance(model, TowersConfig):
             opened = Dataset.open(dataset, verify=False)
             build_catalogue(opened, model.document_features).save(aside)
@@ -110,9 +115,6 @@ def create_run(
         manifest = _manifest(config, dataset=dataset, schema=schema, code=code, job=job)
         (aside / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
         folder = _publish(aside, config)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return Run(folder, config, schema)
 
 
@@ -129,17 +131,15 @@ def _publish(aside: Path, config: Config) -> Path:
 
 def amend_manifest(run: Run, **entries: Any) -> None:
     """Add entries to a run's manifest; the file is replaced whole."""
-    path = run.folder / MANIFEST_FILE
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(json.dumps({**run.manifest(), **entries}, indent=2) + "\n")
-    aside.replace(path)
+    text = json.dumps({**run.manifest(), **entries}, indent=2) + "\n"
+    write_whole(run.folder / MANIFEST_FILE, text)
 
 
 def open_run(folder: Path) -> Run:
     """Open a run directory.
 
     Raises:
-        RunError: The directory is missing or is not a run's.
+        RunError: The directory is missing, is not a run's, or has links that lead out.
     """
     for name in (CONFIG_FILE, SCHEMA_FILE, MANIFEST_FILE):
         if not (folder / name).is_file():
@@ -147,7 +147,20 @@ def open_run(folder: Path) -> Run:
                 f"A run directory must hold {name}, but {folder} does not. "
                 f"Give the directory that dlrm train printed, such as outputs/<run>."
             )
+    refuse_links(folder, RunError)
     return Run(folder, load_config(folder / CONFIG_FILE), FeatureSchema.load(folder))
+
+
+def with_settings(run: Run, overrides: Sequence[str]) -> Run:
+    """Return a run with some settings changed for one command; its files stay.
+
+    Raises:
+        ConfigError: A setting does not fit.
+    """
+    if not overrides:
+        return run
+    config = load_config(run.folder / CONFIG_FILE, overrides)
+    return dataclasses.replace(run, config=config)
 
 
 def model_schema(config: Config, schema: FeatureSchema) -> FeatureSchema:
@@ -221,6 +234,7 @@ def open_dataset(run: Run) -> Dataset:
     """
     folder = Path(run.manifest()["dataset"])
     if not folder.is_dir():
+        _check_place(Path(run.config.data.prepared))
         try:
             folder = prepare_dataset(run.config.data)
         except (ConfigError, DataError) as error:
@@ -238,6 +252,29 @@ def open_dataset(run: Run) -> Dataset:
             f"changed since. Bring the old data back, or train anew."
         )
     return dataset
+
+
+def _check_place(prepared: Path) -> None:
+    """Refuse to prepare where a stranger's run says, unless datasets lie there.
+
+    Raises:
+        RunError: The folder is neither below the current one nor one of datasets.
+    """
+    place = prepared.resolve()
+    if place.is_relative_to(Path.cwd()):
+        return
+    found = list(place.iterdir()) if place.is_dir() else [place]
+    if not all(path.name.startswith(".tmp-") or _is_dataset(path) for path in found):
+        raise RunError(
+            f"The run's dataset is gone, and its config would prepare it anew in "
+            f"{prepared}, which is neither below the current directory nor a folder "
+            f"of prepared datasets. Make that folder, or prepare the data yourself "
+            f"with dlrm prepare."
+        )
+
+
+def _is_dataset(folder: Path) -> bool:
+    return (folder / FILES_FILE).is_file()
 
 
 @contextmanager
@@ -305,41 +342,14 @@ def _manifest(
             timespec="seconds"
         ),
         "command": sys.argv,
-        "packages": _package_versions(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "git_revision": _git_revision(),
+        **surroundings(config, world_size=job.world_size),
         "code": {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in code
         },
         "dataset": str(dataset.resolve()),
         "data_fingerprint": schema.fingerprint,
+        "data_checksum": data_checksum(dataset),
         "splits": {n: dataclasses.asdict(s) for n, s in schema.splits.items()},
         "seed": config.trainer.seed,
-        "device": config.trainer.device.value,
-        "num_threads": torch.get_num_threads(),
-        "world_size": job.world_size,
         "launch": launch_id(),
     }
-
-
-def _package_versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _git_revision() -> str | None:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    place = Path(__file__).parent
-    try:
-        answer = subprocess.run(
-            command, cwd=place, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip()

@@ -9,12 +9,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from dlrm.checkpoints.rotation import (
-    list_checkpoints,
-    mark_best,
-    remove_old_checkpoints,
-)
-from dlrm.config.errors import RunError
 from dlrm.config.labels import LabelKind
 from dlrm.config.progress import Progress
 from dlrm.data.batch import Batch
@@ -30,6 +24,8 @@ from dlrm.evaluation.gathering import collect_over_ranks
 from dlrm.evaluation.judge import Found, build_judge
 from dlrm.evaluation.true_rate import split_to_true_rate
 from dlrm.interrupts import RunInterruptedError, StopSignals
+from dlrm.keeping import Keeper
+from dlrm.kernels.freed_memory import keep_freed_memory
 from dlrm.learner import Learner
 from dlrm.metric_log import METRICS_FILE, MetricLog, Record
 from dlrm.optim.schedule import learning_rate_factor
@@ -70,6 +66,8 @@ class Trainer:
         self.optimizer = run.config.optimizer
         self.dataset = dataset
         self.device = choose_device(config.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         lengths = None if job.group is None else mean_bag_lengths(dataset)
         self.learner = Learner(run, self.device, job, average_lengths=lengths)
         self.monitor = run.config.monitor
@@ -93,6 +91,7 @@ class Trainer:
         self._stop = False
         """Whether any process was asked to stop, as of the last step."""
         self._signals: StopSignals | None = None
+        self.keeper = Keeper(run, self.learner, job, lambda line: self.report(line))
 
     def describe(self) -> str:
         """Return the lines printed before the first step."""
@@ -112,6 +111,7 @@ class Trainer:
             f"{self._placement()}"
             f"train   {self.num_steps:,} steps of {self.config.global_batch_size:,} "
             f"examples on {place}; order: {self.train_rows.order.describe()}\n"
+            f"{self.keeper.describe()}"
             f"log     {self.run.folder / METRICS_FILE}"
         )
 
@@ -128,7 +128,9 @@ class Trainer:
 
         Raises:
             TrainingError: The loss is not finite, or the monitored metric is undefined.
-            RunInterruptedError: SIGINT or SIGTERM came; a checkpoint was written.
+            RunInterruptedError: SIGINT, SIGTERM or SIGHUP came; a checkpoint was
+                written.
+            WriteError: A checkpoint could not be written.
         """
         self.begin()
         log = self.open_log()
@@ -139,13 +141,18 @@ class Trainer:
             ):
                 self._signals = stop
                 for record in self.steps(log):
-                    progress.update(1, _shown(record))
                     alone = self.job.group is None
                     stopped = stop.received is not None if alone else self._stop
                     if stopped and not self.finished:
                         self._save()
                         name = stop.received.name if stop.received else "another rank"
                         raise RunInterruptedError(name)
+                    # After the checkpoint: a terminal that is gone takes no line.
+                    progress.update(1, _shown(record))
+                self.learner.saver.wait()
+        except Exception:
+            self.learner.saver.settle()
+            raise
         finally:
             log.close()
         if self.stopping.exhausted:
@@ -209,21 +216,13 @@ class Trainer:
 
     def resume(self) -> bool:
         """Load the newest whole checkpoint; return whether there is one."""
-        # Listed once: a shared folder may look different from another machine.
-        found = self.job.by_writer(lambda: list_checkpoints(self.run.checkpoints))
-        for folder in reversed(found):
-            self.job.watch.enter(Phase.save, f"loading {folder.name}")
-            try:
-                state = self.learner.load(folder)
-            except RunError as error:
-                self.report(f"Skipped a checkpoint: {error}")
-                continue
-            self.step = state["step"]
-            self.stopping.load_state(state["early_stopping"])
-            self._mark_best()
-            self.report(f"Going on from {folder} (step {self.step:,}).")
-            return True
-        return False
+        state = self.keeper.load_newest()
+        if state is None:
+            return False
+        self.step = state["step"]
+        self.stopping.load_state(state["early_stopping"])
+        self.job.by_writer(lambda: self.keeper.rotate(self.stopping))
+        return True
 
     def _train_step(self, batch: Batch) -> None:
         factor = self._rate_factor(self.step)
@@ -243,6 +242,7 @@ class Trainer:
 
     def _after_step(self, log: MetricLog) -> Record | None:
         """Log, evaluate and save where this step is due for it."""
+        self.learner.saver.check()
         record = None
         if self._due(self.config.log_every):
             record = self._close_window()
@@ -254,7 +254,7 @@ class Trainer:
         if self._due(evaluate_every) and self.valid_rows is not None:
             best = self._evaluate(self.valid_rows, log)
         if best or save_due or self.finished:
-            self._save(best=best)
+            self._save(best=best, beside=not self.finished)
         # Examples per second are the step loop's: evaluating and saving do not count.
         self._window.started += time.monotonic() - paused
         return record
@@ -319,38 +319,24 @@ class Trainer:
         data = self.run.config.data
         return split_to_true_rate(found, data, self.dataset, "valid")
 
-    def _save(self, *, best: bool = False) -> None:
+    def _save(self, *, best: bool = False, beside: bool = False) -> None:
+        """Write a checkpoint now or, where ``beside``, while training goes on."""
         epoch, position = divmod(self.step, self.steps_per_epoch)
         self.job.watch.enter(Phase.save, f"saving step {self.step}")
         self.learner.sync.now()
-        self.learner.save(
-            self.run.checkpoints,
-            step=self.step,
-            state={
+        self.keeper.save(
+            self.step,
+            {
                 "epoch": epoch,
                 "position": position,
                 "order": self.train_rows.order.describe(),
                 "random_state": "seeded from (trainer.seed, step) at every step",
-                "early_stopping": self.stopping.state(),
                 "finished": self.finished,
             },
+            self.stopping,
+            best=best,
+            beside=beside,
         )
-        if best:
-            self._mark_best()
-        if self.job.is_writer:
-            keep = self.config.keep_checkpoints
-            remove_old_checkpoints(self.run.checkpoints, keep=keep)
-
-    def _mark_best(self) -> None:
-        """Record the best checkpoint; again on resume, as a crash may come between."""
-        best = self.stopping
-        if best.best_value is not None and self.job.is_writer:
-            mark_best(
-                self.run.checkpoints,
-                step=best.best_step,
-                metric=self.monitor.value,
-                value=best.best_value,
-            )
 
     def _loader(self, split: str, *, shuffle: bool) -> BatchLoader:
         rows = self.dataset.split(split)

@@ -157,7 +157,7 @@ def test_tables_of_all_options_train_resume_and_evaluate_to_the_bit(
     assert found[0].logits.tolist() == found[1].logits.tolist()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_a_checkpoint_to_go_on_from(
     tmp_path: Path, prepared: Path, number: signal.Signals
 ):

@@ -10,6 +10,7 @@ import pytest
 import torch.distributed as dist
 from safetensors.numpy import load_file
 
+from dlrm.commands.starting import OpenedAhead
 from dlrm.commands.train import _train
 from dlrm.config.compose import compose
 from dlrm.config.errors import UserError
@@ -37,7 +38,10 @@ def train_on_ranks(
     mine = own[job.rank] if own else []
     try:
         config = compose([*overrides, *mine])
-        run = _train(config, job, frame=None, files=[], report=lines.append)
+        ahead = OpenedAhead(config.data, None)
+        run = _train(
+            config, job, frame=None, files=[], report=lines.append, opened=ahead
+        )
     except UserError as error:
         return None, f"{type(error).__name__}: {error}", lines
     return str(run.folder), None, lines

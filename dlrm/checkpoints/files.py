@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import urllib.parse
 import zlib
 from collections.abc import Iterator
@@ -13,12 +15,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from dlrm.config.errors import RunError
+from dlrm.config.errors import DamagedError
+from dlrm.config.strangers import parse_json
 from dlrm.embeddings.state import USES
 
 STATE_FILE = "state.json"
 DENSE_FILE = "dense.safetensors"
 TABLES = "tables"
+OWN_CHECKSUM = "checksum"
+"""In ``state.json``: of all else that it holds."""
 ROW_STATES = "row_state_columns"
 """In ``state.json``, of a table whose ranges of columns have row-wise optimizer state
 of their own: by the state's name, where the ranges start, and the table's width. Files
@@ -72,7 +77,7 @@ class RowsFile:
         """Open it: ``keys()`` are the columns, ``get_slice(name)[rows, columns]``.
 
         Raises:
-            RunError: It is damaged.
+            DamagedError: It is not as it was written.
         """
         try:
             with safe_open(self.folder / self.name, framework="pt") as file:
@@ -84,7 +89,7 @@ class RowsFile:
         """Read all of it.
 
         Raises:
-            RunError: It is damaged.
+            DamagedError: It is not as it was written.
         """
         with self.opened() as file:
             columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -95,7 +100,7 @@ def rows_files(folder: Path, table: str) -> list[RowsFile]:
     """Return a table's files in a checkpoint, by row; none where it has no such table.
 
     Raises:
-        RunError: A file's name is none of a checkpoint's.
+        DamagedError: A file's name is none of a checkpoint's.
     """
     files = []
     for path in (folder / TABLES / quote_name(table)).glob("rows_*.safetensors"):
@@ -112,10 +117,38 @@ def read_table(folder: Path, table: str) -> Iterator[TableRows]:
     """Read a table of a checkpoint file by file, from its first row on.
 
     Raises:
-        RunError: A file is damaged.
+        DamagedError: A file is not as it was written.
     """
     for file in rows_files(folder, table):
         yield file.read()
+
+
+def state_text(content: dict[str, Any]) -> str:
+    """Return the text of ``state.json``: the content, and its own checksum."""
+    return json.dumps({**content, OWN_CHECKSUM: _of_state(content)}, indent=2) + "\n"
+
+
+def read_state_file(folder: Path) -> dict[str, Any]:
+    """Return the content of ``state.json`` as it was written.
+
+    Raises:
+        DamagedError: It is missing, or is not what was written.
+    """
+    try:
+        state = parse_json((folder / STATE_FILE).read_text(encoding="utf-8"))
+        files, sizes = dict(state["files"]), dict(state.get("sizes", {}))
+        own = state.pop(OWN_CHECKSUM, None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(folder, STATE_FILE) from error
+    # The first format had no checksum of the state itself.
+    if own != _of_state(state) and state.get("format_version") != 1:
+        raise damaged(folder, STATE_FILE)
+    return {**state, "files": files, "sizes": sizes}
+
+
+def _of_state(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def checksum(path: Path) -> str:
@@ -127,9 +160,9 @@ def checksum(path: Path) -> str:
     return f"crc32:{value:08x}"
 
 
-def damaged(folder: Path, name: str) -> RunError:
+def damaged(folder: Path, name: str) -> DamagedError:
     """Return the error that names a checkpoint's damaged file."""
-    return RunError(
+    return DamagedError(
         f"Checkpoint {folder} must be whole, but {name} is missing or damaged. "
-        f"Delete the folder to go on from the checkpoint before it."
+        f"Training goes on from the checkpoint before it."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from dlrm.checkpoints.files import (
     RowsFile,
     checksum,
     damaged,
+    read_state_file,
     rows_files,
 )
 from dlrm.checkpoints.row_state import convert_row_state, describe_conversion
@@ -70,35 +70,38 @@ def read_state(folder: Path, job: Job = ALONE) -> dict[str, Any]:
     All processes of the job call this; each checks some of the files.
 
     Raises:
-        RunError: A file is missing or damaged; on all processes.
+        DamagedError: A file is missing or damaged; on all processes.
     """
     state = job.broadcast(
-        job.together(lambda: _state_of(folder) if job.is_writer else {})
+        job.together(lambda: read_state_file(folder) if job.is_writer else {})
     )
-    job.together(lambda: _check_files(folder, state["files"], job))
+    job.together(lambda: _check_files(folder, state, job))
     return state
 
 
-def _state_of(folder: Path) -> dict[str, Any]:
-    try:
-        state = json.loads((folder / STATE_FILE).read_text())
-        files = dict(state["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged(folder, STATE_FILE) from error
-    return {**state, "files": files}
-
-
-def _check_files(folder: Path, files: dict[str, str], job: Job) -> None:
+def _check_files(folder: Path, state: dict[str, Any], job: Job) -> None:
     if not (folder / STATE_FILE).is_file():
         raise RunError(
             f"The run directory must be on a file system that all processes share, but "
             f"process {job.rank} does not see {folder}."
         )
+    files, sizes = state["files"], state["sizes"]
     for name in sorted(files)[job.rank :: job.world_size]:
         path = (folder / name).resolve()
-        inside = path.is_relative_to(folder.resolve())
-        if not inside or not path.is_file() or checksum(path) != files[name]:
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
             raise damaged(folder, name)
+        # A file that was cut short is known without reading all of it.
+        if path.stat().st_size != sizes.get(name, path.stat().st_size):
+            raise damaged(folder, name)
+        if _checksum(path, folder, name) != files[name]:
+            raise damaged(folder, name)
+
+
+def _checksum(path: Path, folder: Path, name: str) -> str:
+    try:
+        return checksum(path)
+    except OSError as error:  # A disk with bad sectors.
+        raise damaged(folder, name) from error
 
 
 def _load(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,28 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dlrm.checkpoints.blocks import Block, in_rounds, lay_out
-from dlrm.checkpoints.dense import Weights, dense_tensors
+from dlrm.checkpoints.contents import Contents, contents_of
+from dlrm.checkpoints.dense import Weights
 from dlrm.checkpoints.exchange import Live, collect
 from dlrm.checkpoints.files import (
     DENSE_FILE,
     ROW_STATES,
     STATE_FILE,
     TABLES,
-    TRAINING,
     checksum,
     quote_name,
+    state_text,
 )
-from dlrm.checkpoints.rotation import (
-    checkpoint_name,
-    remove_abandoned,
-    remove_checkpoint,
-)
-from dlrm.config.durable import flush_to_disk
-from dlrm.config.errors import RunError
+from dlrm.checkpoints.rotation import checkpoint_name, remove_abandoned
+from dlrm.config.busy import writing
+from dlrm.config.durable import flush_to_disk, writing_to
+from dlrm.config.errors import RunError, TrainingError
+from dlrm.config.exchange import exchange
 from dlrm.distributed.job import ALONE, Job
-from dlrm.embeddings.outline import TableOutline, table_outlines
-from dlrm.embeddings.state import table_parts
+from dlrm.embeddings.finite import describe_bad_rows
+from dlrm.embeddings.outline import TableOutline
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SECONDS_TO_SEE = 10.0
 """How long a file that another process has written may take to be seen."""
 _TOKEN_FILE = ".token"
@@ -60,21 +59,36 @@ def save_checkpoint(
 
     Raises:
         RunError: The processes do not share ``root``.
-        OSError: It cannot be written; nothing is left of it. On a process that could
+        TrainingError: A table holds NaN or infinity.
+        WriteError: It cannot be written; nothing is left of it. On a process that could
             write, it is an ``OtherRankError``.
+    """
+    contents = contents_of(model, dense_optimizer, training, job)
+    return save_contents(root, step, contents, state, job)
+
+
+def save_contents(
+    root: Path, step: int, contents: Contents, state: dict[str, Any], job: Job
+) -> Path:
+    """Do what ``save_checkpoint`` does, from contents that may be copies.
+
+    Copies of a process of its own may be written in another thread while the model is
+    trained.
     """
     final = root / checkpoint_name(step)
     aside = root / f".writing-{final.name}"
-    outlines = table_outlines(model, job)
+    outlines = contents.outlines
     blocks = lay_out(
         outlines.values(),
-        with_training=training is not None,
+        with_training=contents.has_training,
         world_size=job.world_size,
     )
+    # The first to find the disk full says how much a whole checkpoint takes.
+    needed = contents.num_bytes if job.world_size == 1 else None
     try:
         job.by_writer(lambda: _begin(aside, outlines))
         _check_shared(aside, job)
-        written = _write_tables(aside, blocks, _live(model, training), job)
+        written = _write_tables(aside, blocks, contents.tables, job, needed)
         content = {
             "format_version": FORMAT_VERSION,
             "step": step,
@@ -83,10 +97,11 @@ def save_checkpoint(
         }
 
         def end() -> None:
-            scalars = _write_dense(aside, model, dense_optimizer, training or {})
-            content["dense_optimizer"] = scalars
-            files = {**written, DENSE_FILE: checksum(aside / DENSE_FILE)}
-            content["files"] = {name: files[name] for name in sorted(files)}
+            found = _write(aside / DENSE_FILE, dict(contents.dense), needed)
+            files = {**written, DENSE_FILE: found}
+            content["dense_optimizer"] = contents.scalars
+            content["files"] = {name: files[name][0] for name in sorted(files)}
+            content["sizes"] = {name: files[name][1] for name in sorted(files)}
             _publish(aside, final, content)
 
         job.by_writer(end)
@@ -97,11 +112,12 @@ def save_checkpoint(
     return final
 
 
-def _begin(aside: Path, outlines: dict[str, TableOutline]) -> None:
-    remove_abandoned(aside.parent)
-    for name in outlines:
-        (aside / TABLES / quote_name(name)).mkdir(parents=True)
-    aside.mkdir(parents=True, exist_ok=True)
+def _begin(aside: Path, outlines: Mapping[str, TableOutline]) -> None:
+    with writing_to(aside):
+        remove_abandoned(aside.parent)
+        for name in outlines:
+            (aside / TABLES / quote_name(name)).mkdir(parents=True)
+        aside.mkdir(parents=True, exist_ok=True)
 
 
 def _check_shared(aside: Path, job: Job) -> None:
@@ -128,25 +144,19 @@ def _check_shared(aside: Path, job: Job) -> None:
 
 def _write_token(path: Path) -> str:
     token = uuid.uuid4().hex
-    path.write_text(token)
+    with writing_to(path):
+        path.write_text(token)
     return token
 
 
-def _live(model: nn.Module, training: Weights | None) -> Live:
-    found = {}
-    for part in table_parts(model):
-        columns = part.columns
-        if training is not None:
-            columns[TRAINING] = training[part.key]
-        place = part.part
-        found[part.table, place.first_row, place.first_column] = columns
-    return found
+Written = tuple[str, int]
+"""A file's checksum and size."""
 
 
 def _write_tables(
-    aside: Path, blocks: list[Block], live: Live, job: Job
-) -> dict[str, str]:
-    """Write this process's files; return the checksums of all processes' by name."""
+    aside: Path, blocks: list[Block], live: Live, job: Job, needed: int | None
+) -> dict[str, Written]:
+    """Write this process's files; return what all processes wrote, by name."""
     written, error = {}, None
     for together in in_rounds(blocks):
         own = collect(together, live, job)
@@ -154,7 +164,8 @@ def _write_tables(
         if own is not None and error is None:
             block, columns = own
             try:
-                written[block.name] = _write(aside / block.name, columns)
+                _refuse_bad_rows(block, columns)
+                written[block.name] = _write(aside / block.name, columns, needed)
             except Exception as caught:
                 error = caught
     job.agree(error)
@@ -163,24 +174,24 @@ def _write_tables(
     }
 
 
-def _write(path: Path, tensors: dict[str, torch.Tensor]) -> str:
-    save_file(tensors, path)
-    flush_to_disk(path)
-    return checksum(path)
+def _refuse_bad_rows(block: Block, columns: Mapping[str, torch.Tensor]) -> None:
+    """Keep what a bad gradient has done to a table out of the checkpoints."""
+    table = block.outline.table
+    bad = describe_bad_rows(table, columns, first_row=block.start)
+    if bad:
+        raise TrainingError(
+            f"A checkpoint must hold finite numbers alone, but not finite are: "
+            f"{', '.join(bad)}. A gradient was not. The checkpoint before it is sound: "
+            f"lower optimizer.sparse.lr or tables.{table}.optimizer.lr, and start a "
+            f"new run, from there with init_from."
+        )
 
 
-def _write_dense(
-    aside: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    training: Weights,
-) -> dict[str, Any]:
-    """Write the dense tensors; return the optimizer's values that are none."""
-    tensors, scalars = dense_tensors(model, optimizer)
-    tensors |= {f"{TRAINING}/{n}": t for n, t in training.items() if n in tensors}
-    save_file(tensors, aside / DENSE_FILE)
-    flush_to_disk(aside / DENSE_FILE)
-    return scalars
+def _write(path: Path, tensors: dict[str, torch.Tensor], needed: int | None) -> Written:
+    with writing(path), writing_to(path, needed=needed):
+        save_file(tensors, path)
+        flush_to_disk(path)
+        return checksum(path), path.stat().st_size
 
 
 def _entry(table: TableOutline) -> dict[str, Any]:
@@ -192,11 +203,15 @@ def _entry(table: TableOutline) -> dict[str, Any]:
 
 def _publish(aside: Path, final: Path, content: dict[str, Any]) -> None:
     """Give a checkpoint its state and its name, once all of it is on the disk."""
-    (aside / STATE_FILE).write_text(json.dumps(content, indent=2) + "\n")
-    flush_to_disk(aside / STATE_FILE)
-    for folder in [*aside.glob(f"{TABLES}/*"), *aside.glob(TABLES), aside]:
-        flush_to_disk(folder)
-    if final.exists():
-        remove_checkpoint(final)
-    aside.rename(final)
-    flush_to_disk(final.parent)
+    with writing_to(final):
+        (aside / STATE_FILE).write_text(state_text(content), encoding="utf-8")
+        flush_to_disk(aside / STATE_FILE)
+        for folder in [*aside.glob(f"{TABLES}/*"), *aside.glob(TABLES), aside]:
+            flush_to_disk(folder)
+        if final.exists():
+            exchange(aside, final)
+        else:
+            aside.rename(final)
+        flush_to_disk(final.parent)
+        if aside.exists():
+            shutil.rmtree(aside)  # The same step as it was saved before.

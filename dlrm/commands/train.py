@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from dlrm.commands import launch
 from dlrm.commands.arguments import CommandHelp, parse
 from dlrm.commands.code import check_code, import_code
+from dlrm.commands.reproduce import reproduce
+from dlrm.commands.starting import OpenedAhead, import_torch
 from dlrm.config.checks import require
-from dlrm.config.compose import CONFIG_FILE, compose, load_config, save_config
+from dlrm.config.compose import CONFIG_FILE, compose, load_config
 from dlrm.config.differences import RESUMABLE, differing_settings, is_resumable
 from dlrm.config.errors import ConfigError, UserError
 from dlrm.config.progress import report_line
@@ -41,6 +43,8 @@ HELP = CommandHelp(
     ),
     keys={
         "run": "a run directory to go on with",
+        "reproduce": "a run directory to repeat, beside it; exit code 1 where a result "
+        "is not the same to the bit",
         "-m": "a sweep: one run for each combination of comma-separated values",
         "hydra/launcher": "with -m, submit the runs as jobs: submitit_slurm, "
         "submitit_local",
@@ -64,6 +68,7 @@ HELP = CommandHelp(
         "dlrm train launcher.processes=4",
         "dlrm train run=outputs/20260131-101500-synthetic-dlrm",
         "dlrm train data=clicks init_from=outputs/20260131-101500-clicks-dlrm",
+        "dlrm train reproduce=outputs/20260131-101500-clicks-dlrm",
     ),
 )
 
@@ -73,7 +78,7 @@ _JUDGED = ("test", "valid")
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    arguments = parse(argv, ("run",), sweeps=True)
+    arguments = parse(argv, ("run", "reproduce"), sweeps=True)
     if arguments.multirun:
         _check_no_ranks()
         from dlrm.commands.sweep import sweep
@@ -81,6 +86,9 @@ def main(argv: list[str]) -> int:
         return sweep(arguments.overrides, code=arguments.code)
 
     run = arguments.values.get("run")
+    if "reproduce" in arguments.values:
+        require(run is None, "run", "left out beside reproduce", run)
+        return reproduce(argv, arguments, begin=_begin)
     config = _config_of(run, arguments.overrides)
     if config is not None and launch.needed(config.launcher):
         return launch.run(
@@ -144,7 +152,10 @@ def _begin(
 
     from dlrm.data.sources import open_source
 
-    open_source(config.data, frame)  # Missing files are named before torch is loaded.
+    # Missing files are named before torch is loaded.
+    source = open_source(config.data, frame)
+    opened = OpenedAhead(config.data, source if frame is None else None)
+    import_torch()
     _check_before_preparing(config)
 
     from dlrm.distributed.device import choose_device
@@ -152,7 +163,9 @@ def _begin(
 
     device = choose_device(config.trainer.device)
     with joined(device, watch=config.watch) as job:
-        return _train(config, job, frame=frame, files=files, report=report)
+        return _train(
+            config, job, frame=frame, files=files, report=report, opened=opened
+        )
 
 
 def _train(
@@ -162,6 +175,7 @@ def _train(
     frame: pd.DataFrame | dict[str, pd.DataFrame] | None,
     files: list[Path],
     report: Callable[[str], None],
+    opened: OpenedAhead,
 ) -> Run:
     from dlrm.data.preparation.prepare import prepare_dataset
     from dlrm.data.storage.dataset import Dataset
@@ -178,7 +192,10 @@ def _train(
         return earlier
     job.watch.enter(Phase.prepare, "preparing the data")
     folder = job.by_writer(lambda: prepare_dataset(config.data, frame=frame))
-    dataset = _opened(job, lambda: Dataset.open(folder, verify=job.is_writer))
+    dataset = _opened(
+        job,
+        lambda: opened.take(folder) or Dataset.open(folder, verify=job.is_writer),
+    )
     if config.evaluation.forbid_future:
         job.by_writer(lambda: refuse_future(dataset, config.data))
     run = job.by_writer(lambda: create_run(config, dataset=folder, code=files, job=job))
@@ -273,8 +290,11 @@ def resume(
     import_code([Path(file) for file in code])
     check_code(folder, given=bool(code))
 
+    import_torch()
+
     from dlrm.distributed.device import choose_device
     from dlrm.distributed.job import joined
+    from dlrm.earlier_run import keep_settings
     from dlrm.run import open_dataset, open_run
 
     opened = open_run(folder)
@@ -284,8 +304,8 @@ def resume(
     launch.check_launched(opened.config.launcher)
     device = choose_device(opened.config.trainer.device)
     with joined(device, watch=opened.config.watch) as job:
-        if overrides and job.is_writer:
-            save_config(opened.config, folder / CONFIG_FILE)
+        if overrides:
+            job.by_writer(lambda: keep_settings(opened))
         dataset = _opened(job, lambda: open_dataset(opened))
         _fit_and_judge(opened, dataset, report, job)
     return opened
@@ -304,7 +324,6 @@ def _fit_and_judge(
     from dlrm.distributed.watch import Phase
     from dlrm.interrupts import RunInterruptedError
     from dlrm.run import locked, removed_unless_built
-    from dlrm.scoring import judge_of
     from dlrm.trainer import Trainer
 
     job.watch.enter(Phase.start, "building the model")
@@ -324,6 +343,8 @@ def _fit_and_judge(
             raise
         report = trainer.report
         del trainer  # Frees the optimizer state before the evaluation.
+        from dlrm.scoring import judge_of
+
         job.watch.enter(Phase.evaluate, "the evaluation at the end")
         calibrate_after_training(run, dataset, report, job)
         for split in [s for s in _JUDGED if dataset.schema.num_rows(s)][:1]:

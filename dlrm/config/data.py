@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dlrm.config.checks import require
+from dlrm.config.contract import ChecksConfig
 from dlrm.config.delimiters import bag_delimiter, delimiter_text
 from dlrm.config.errors import ConfigError
 from dlrm.config.features import DenseFeature, SparseFeature
@@ -231,6 +232,14 @@ class DataConfig:
     keep: list[str] | None = None
     """Raw columns kept beside the rows for slices. Where not set: id, group, time and
     the one-hot features with at most 1,000 values."""
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
+    """What is a finding about the data, and how badly it is taken."""
+    num_workers: int | None = None
+    """Processes that prepare; as many as there are cores where not set. The prepared
+    data is the same to the byte."""
+    memory_gib: float | None = None
+    """GiB that all of them may take together, so that more distinct values than fit are
+    counted part by part; about 0.7 a process where not set."""
 
     def __post_init__(self) -> None:
         """Check ranges and contradictions, naming keys as typed.
@@ -249,6 +258,9 @@ class DataConfig:
             fractions,
         )
         require(self.leave_last >= 1, "data.leave_last", ">= 1", self.leave_last)
+        workers, memory = self.num_workers, self.memory_gib
+        require(workers is None or workers >= 1, "data.num_workers", ">= 1", workers)
+        require(memory is None or memory > 0, "data.memory_gib", "above 0", memory)
         sound = bool(re.fullmatch(r"[^/\\\0.][^/\\\0]*", self.name))
         require(sound, "data.name", "a name that a folder can have", repr(self.name))
         for name, dense in self.dense_features.items():

@@ -31,8 +31,25 @@ class DatasetError(UserError):
     """A prepared dataset that is missing, damaged or does not fit the config."""
 
 
+class WorkerDiedError(UserError):
+    """A process that shares the work of preparing ended before the work did."""
+
+
 class RunError(UserError):
     """A run directory or checkpoint that is missing, damaged or does not fit."""
+
+
+class DamagedError(RunError):
+    """A checkpoint that is not as it was written; an older one may be."""
+
+
+class WriteError(UserError, OSError):
+    """A file that the system does not let be written: named, with what it needs."""
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        """Keep the system's error number beside the message."""
+        super().__init__(message)
+        self.errno = number
 
 
 class TrainingError(UserError):

@@ -9,13 +9,15 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from dlrm.config.terminal_text import plain
+
 SECONDS_BETWEEN_LINES = 5.0
 
 
 def report_line(line: str) -> None:
     """Print a result at once, above a bar that is being shown."""
     with tqdm.external_write_mode():
-        print(line, flush=True)
+        print(plain(line), flush=True)
 
 
 class Progress:
@@ -61,6 +63,9 @@ class Progress:
                 dynamic_ncols=True,
                 bar_format=_bar_format(total, unit),
             )
+            # Its own is the wall clock, which somebody may set back.
+            self._bar._time = time.monotonic
+            self._bar.start_t = self._bar.last_print_t = self._start
 
     def update(self, n: float = 1, fields: dict[str, object] | None = None) -> None:
         """Count ``n`` more units; ``fields`` are shown beside them from now on."""
@@ -82,9 +87,9 @@ class Progress:
     def write(self, line: str) -> None:
         """Print a line without tearing the bar."""
         if self._bar is not None:
-            self._bar.write(line, file=self._stream)
+            self._bar.write(plain(line), file=self._stream)
         else:
-            print(line, file=self._stream, flush=True)
+            print(plain(line), file=self._stream, flush=True)
 
     def __enter__(self) -> Progress:
         """Return the progress."""

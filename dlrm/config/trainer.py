@@ -17,6 +17,17 @@ class Device(Enum):
     cuda = "cuda"
 
 
+class Precision(Enum):
+    """Of the matrix products in a training step; weights and sums are float32."""
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    """On a GPU, factors of 10 bits' mantissa; on a CPU as ``fp32``."""
+    bf16 = "bf16"
+    """Factors of 7 bits' mantissa: autocast on a GPU; on a CPU where its instructions
+    have such products, else as ``fp32``."""
+
+
 class Monitor(Enum):
     """The validation metric that the best checkpoint and early stopping go by."""
 
@@ -50,6 +61,8 @@ class TrainerConfig:
     device: Device = Device.auto
     num_threads: int | None = None
     """CPU threads of one process; torch's own choice where not set."""
+    precision: Precision = Precision.fp32
+    """Of the dense layers' products in training; evaluation has float32."""
     positive_weight: float = 1.0
     """Class weight: the loss of a click counts this many times."""
     log_every: int = 50
@@ -61,6 +74,12 @@ class TrainerConfig:
     """Steps between checkpoints; at each evaluation where not set."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept beside the best one."""
+    async_checkpoints: bool = True
+    """Write checkpoints beside training, from a copy of all that they hold; between
+    steps where memory has no room for it, or with several processes."""
+    check_memory: bool = True
+    """Refuse tables that would not fit the memory that is free, before they are made.
+    """
     monitor: Monitor | None = None
     """``auc`` for clicks, ``precision_at_1`` for classes and ``recall_at_10`` for
     ``retrieval`` where not set."""

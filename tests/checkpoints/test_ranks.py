@@ -379,7 +379,7 @@ def test_a_full_disk_of_one_rank_leaves_nothing_half_and_stops_all(
         call = len(list(given.rglob("rows_*"))) // 2 + 1
     found = two_ranks.run(fill_the_disk, str(root), rank, call)
     kinds = [kind for kind, _, _ in found]
-    assert kinds[rank] == "OSError"
+    assert kinds[rank] == "WriteError"
     assert kinds[1 - rank] == OtherRankError.__name__
     assert "No space left on device" in found[rank][1]
     assert all(left == ["step_000000001"] for _, _, left in found)

@@ -71,7 +71,8 @@ def test_a_run_holds_all_that_is_promised(trained: Run):
     names = {path.name for path in trained.folder.iterdir()} - {".lock"}
     assert names == {
         "config.yaml", "manifest.json", "schema.json", "vocabularies", "metrics.jsonl",
-        "checkpoints", "evaluation",
+        "checkpoints", "evaluation", "contract.json", "contract_rows.npy",
+        "contract_ids.npy", "findings.json",
     }  # fmt: skip
     found = {path.name for path in trained.evaluation("test").iterdir()}
     assert found == {

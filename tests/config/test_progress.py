@@ -105,6 +105,21 @@ def test_on_a_terminal_a_bar_is_drawn_with_its_fields():
     assert "epoch 1 done" in text
 
 
+def test_a_clock_that_is_set_back_stops_no_bar_and_spoils_no_rate(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    hours = iter(range(10_000, 0, -1))
+    monkeypatch.setattr("tqdm.std.time", lambda: 3600.0 * next(hours))
+    stream = Terminal()
+    with Progress(4, "train", "step", stream=stream) as shown:
+        for _ in range(3):
+            time.sleep(0.11)
+            shown.update(1)
+        seen = stream.getvalue()
+    assert "3/4" in seen
+    assert "-" not in seen.split("3/4")[1]  # No negative time or rate.
+
+
 def test_a_bar_of_percent_shows_no_raw_counts():
     stream = Terminal()
     with Progress(100, "Reading", "%", stream=stream) as shown:

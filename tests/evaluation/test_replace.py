@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from dlrm.config import exchange
 from dlrm.config.errors import RunError
-from dlrm.evaluation import replace
 from dlrm.evaluation.replace import replacing_folder
 
 
@@ -19,7 +19,7 @@ def test_a_folder_is_made_and_replaced_and_nothing_else_is_left(
     tmp_path, monkeypatch, exchange_works
 ):
     if not exchange_works:
-        monkeypatch.setattr(replace.ctypes, "CDLL", lambda *_, **__: object())
+        monkeypatch.setattr(exchange.ctypes, "CDLL", lambda *_, **__: object())
     folder = tmp_path / "evaluation" / "test"
     write(folder, "old")
     (folder / "stray").write_text("of the old content")
@@ -50,7 +50,7 @@ def test_a_full_disk_is_a_message_that_names_the_folder(tmp_path):
 
 
 def test_a_failed_second_rename_puts_the_old_content_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(replace.ctypes, "CDLL", lambda *_, **__: object())
+    monkeypatch.setattr(exchange.ctypes, "CDLL", lambda *_, **__: object())
     folder = tmp_path / "test"
     write(folder, "old")
     rename = Path.rename

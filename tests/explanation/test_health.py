@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dlrm.checkpoints.files import checksum
+from dlrm.checkpoints.files import OWN_CHECKSUM, checksum, state_text
 from dlrm.config.errors import ConfigError, RunError
 from dlrm.explanation.costs import model_loads
 from dlrm.explanation.health import check_health, why_unknown
@@ -62,7 +62,8 @@ def broken(run: Run, folder: Path) -> Run:
     save_file({**tensors, "weight": weight}, path)
     state = json.loads((checkpoint / "state.json").read_text())
     state["files"][str(path.relative_to(checkpoint))] = checksum(path)
-    (checkpoint / "state.json").write_text(json.dumps(state))
+    state.pop(OWN_CHECKSUM)
+    (checkpoint / "state.json").write_text(state_text(state))
     return copied
 
 
