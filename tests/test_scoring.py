@@ -16,7 +16,7 @@ from dlrm.config.data import BadRows, SourceFormat, Split
 from dlrm.config.errors import ConfigError, DataError
 from dlrm.data.loading.collate import encoded_batches
 from dlrm.data.sources import frames, table
-from dlrm.data.sources.delimited import read_delimited
+from dlrm.data.sources.delimited import delimited_pieces
 from dlrm.run import Run, find_checkpoint, load_model, open_dataset
 from dlrm.scoring import (
     concatenate_scored,
@@ -91,8 +91,8 @@ def test_rows_are_numbered_over_all_parts_of_a_frame(
 def test_rows_are_numbered_over_all_parts_of_a_file(
     clicks: ClicksRun, monkeypatch: pytest.MonkeyPatch
 ):
-    small_blocks = partial(read_delimited, block_bytes=4096)
-    monkeypatch.setattr(table, "read_delimited", small_blocks)
+    small_blocks = partial(delimited_pieces, block_bytes=4096)
+    monkeypatch.setattr(table, "delimited_pieces", small_blocks)
     parts = list(score_table(clicks.run, CLICKS, checkpoint=best(clicks.run)))
     assert len(parts) > 10
     joined = pa.concat_tables(parts)
