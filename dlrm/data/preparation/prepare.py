@@ -85,6 +85,9 @@ def prepare_source(
         remove_abandoned(work.parent, work.name)
         enforce(folder, data)
         return folder
+    # Arrow imports it in the midst of its work, and keeps a Ctrl-C there to itself.
+    import pandas  # noqa: F401
+
     content = f"{WORK_FORMAT} {__version__} {fingerprint}"
     with claimed(work, content=content) as goes_on:
         if not is_whole(folder, explain=True):
