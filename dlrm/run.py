@@ -46,6 +46,10 @@ from dlrm.planning.place import place_tables_of
 from dlrm.surroundings import data_checksum, surroundings
 
 MANIFEST_FILE = "manifest.json"
+PROVENANCE = (
+    "created", "data_fingerprint", "git_revision", "packages", "platform", "seed",
+)  # fmt: skip
+"""What a report tells of a run's manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,15 @@ class Run:
             RunError: It is damaged.
         """
         try:
-            content = parse_json((self.folder / MANIFEST_FILE).read_text())
-            return dict(content)
-        except (ValueError, TypeError) as error:
+            content = dict(parse_json((self.folder / MANIFEST_FILE).read_text()))
+            missing = [name for name in PROVENANCE if name not in content]
+            if missing or not isinstance(content["dataset"], str):
+                raise ValueError(f"without {', '.join(missing) or 'a dataset'}")
+            return content
+        except (ValueError, TypeError, KeyError) as error:
             raise RunError(
-                f"{self.folder / MANIFEST_FILE} must be a JSON object, but it is "
-                f"damaged. Bring it back, or train anew."
+                f"{self.folder / MANIFEST_FILE} must be a JSON object with all that a "
+                f"run was made of, but it is damaged. Bring it back, or train anew."
             ) from error
 
 

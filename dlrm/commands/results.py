@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from dlrm.run import Run
     from dlrm.scoring import Scored
 
-_PROVENANCE = (
-    "created", "data_fingerprint", "git_revision", "packages", "platform", "seed",
-)  # fmt: skip
-
 
 def write_results(
     run: Run,
@@ -97,6 +93,7 @@ def report_context(
     from dlrm.data.contract.findings import load_findings
     from dlrm.evaluation.report import ReportContext
     from dlrm.metric_log import read_metrics
+    from dlrm.run import PROVENANCE
 
     manifest = run.manifest()
     if findings is None:
@@ -108,7 +105,7 @@ def report_context(
         model=run.config.model["name"],
         checkpoint=checkpoint.name,
         config=dataclasses.asdict(run.config),
-        provenance={key: manifest[key] for key in _PROVENANCE},
+        provenance={key: manifest[key] for key in PROVENANCE},
         history=read_metrics(run.folder),
         findings=findings,
     )

@@ -13,8 +13,9 @@ from dlrm.kernels.freed_memory import keep_freed_memory
 if {kept}:
     assert keep_freed_memory()
 def step():
-    return (torch.empty(1 << 20).fill_(1.0) * 2).sum()
-for _ in range(3):
+    blocks = [torch.ones(3 << 20) for _ in range(3)]
+    return sum(float(block[0]) for block in blocks)
+for _ in range(30):
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
@@ -30,9 +31,9 @@ def test_a_step_faults_no_pages_in_anew():
         code = FAULTS.format(kept=kept)
         return int(subprocess.check_output([sys.executable, "-c", code], text=True))
 
-    # Two blocks of 4 MiB a step are 2,048 pages of 4 KiB; huge pages are fewer.
-    assert faults(kept=True) < 100
-    assert faults(kept=False) >= faults(kept=True)
+    # Three blocks of 12 MiB a step are 9,216 pages of 4 KiB; huge pages are fewer.
+    assert faults(kept=True) < 50
+    assert faults(kept=False) > 50
 
 
 def test_asking_twice_says_the_same():
