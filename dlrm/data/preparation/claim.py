@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dlrm.config.durable import write_whole
+from dlrm.config.durable import write_whole, writing_to
 from dlrm.config.errors import WorkerDiedError
 
 _CONTENT_FILE = "content"
@@ -92,7 +92,8 @@ def _content_of(folder: Path) -> str | None:
 
 def _lock(folder: Path) -> int:
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
