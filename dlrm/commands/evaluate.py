@@ -296,9 +296,11 @@ def _evaluate_input(
         job=job,
     )
     parts: list[Scored] = []
+    num_rows, limit = 0, _rows_in_memory(run)
     for part in scored:
         parts.append(part)
-        if sum(len(held.side) for held in parts) > _rows_in_memory(run):
+        num_rows += len(part.side)
+        if num_rows > limit:
             rest = chain(parts, scored)
             metrics = write_large_results(
                 run,

@@ -52,18 +52,15 @@ def write_evaluation(
     metrics = judge.metrics(predictions, kept, group_column)
     details = {name: getattr(context, name) for name in DETAILS}
     with replacing_folder(folder) as aside:
-        text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
-        (aside / METRICS_FILE).write_text(text, encoding="utf-8")
+        write_json(aside / METRICS_FILE, metrics)
         table = predictions_table(judge.predictions(predictions), kept)
         pq.write_table(table, aside / PREDICTIONS_FILE)
         if outside_ids is not None:
-            text = json.dumps(outside_ids, indent=2) + "\n"
-            (aside / OUTSIDE_FILE).write_text(text, encoding="utf-8")
+            write_json(aside / OUTSIDE_FILE, outside_ids)
         write_findings(aside, context)
         for name, content in details.items():
             if content is not None:
-                text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-                (aside / f"{name}.json").write_text(text, encoding="utf-8")
+                write_json(aside / f"{name}.json", content)
         write_page(aside, judge.page(metrics, predictions, context))
     return metrics
 
@@ -74,6 +71,12 @@ def write_findings(folder: Path, context: ReportContext) -> None:
         return
     text = json.dumps(list(context.findings), indent=2) + "\n"
     (folder / FINDINGS_FILE).write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON as all files of an evaluation have it; NaN is none."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def write_page(folder: Path, page: Page) -> None:

@@ -7,7 +7,6 @@ log, and reliability before and after a correction.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +26,7 @@ from dlrm.evaluation.evaluation import (
     PREDICTIONS_FILE,
     predictions_table,
     write_findings,
+    write_json,
     write_page,
 )
 from dlrm.evaluation.logit_bins import LogitBins
@@ -130,8 +130,7 @@ def write_large_evaluation(
                 writer = stack.enter_context(pq.ParquetWriter(target, table.schema))
             writer.write_table(table.cast(writer.schema))
         metrics = totals.metrics()
-        text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
-        (aside / METRICS_FILE).write_text(text, encoding="utf-8")
+        write_json(aside / METRICS_FILE, metrics)
         labels, logits, weights = totals.bins.rows()
         page = click_page(
             metrics, labels=labels, logits=logits, weights=weights, context=context
@@ -139,8 +138,7 @@ def write_large_evaluation(
         write_page(aside, page)
         write_findings(aside, context)
         if outside is not None:
-            text = json.dumps(outside.record(), indent=2) + "\n"
-            (aside / OUTSIDE_FILE).write_text(text, encoding="utf-8")
+            write_json(aside / OUTSIDE_FILE, outside.record())
         stack.close()
     return metrics
 

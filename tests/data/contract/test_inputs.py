@@ -32,12 +32,9 @@ def prepared(tmp_path_factory):
     return data, prepare_dataset(data, frame=clean_log(1))
 
 
-def test_part(frame: pd.DataFrame) -> pd.DataFrame:
+def rows_of_test(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[frame["part"] == "test"]
     return rows.drop(columns="part").reset_index(drop=True)
-
-
-test_part.__test__ = False
 
 
 def checked(prepared, frame, *, with_labels=True, **checks):
@@ -62,8 +59,8 @@ def kinds(findings):
 
 
 def test_rows_like_those_of_training_have_no_finding(prepared):
-    assert checked(prepared, test_part(clean_log(1))) == []
-    assert checked(prepared, test_part(clean_log(1)), with_labels=False) == []
+    assert checked(prepared, rows_of_test(clean_log(1))) == []
+    assert checked(prepared, rows_of_test(clean_log(1)), with_labels=False) == []
 
 
 @pytest.mark.parametrize(
@@ -74,19 +71,19 @@ def test_rows_like_those_of_training_have_no_finding(prepared):
 def test_a_mutation_of_new_rows_raises_its_finding_and_no_other(prepared, kind, mutate):
     frame = clean_log(1)
     mutate(frame)
-    found = checked(prepared, test_part(frame))
+    found = checked(prepared, rows_of_test(frame))
     assert kinds(found) == {kind}, found
     assert all(finding["rows"] == "monday" for finding in found)
 
 
 def test_an_extra_column_is_found(prepared):
-    frame = test_part(clean_log(1)).assign(unheard_of=1)
+    frame = rows_of_test(clean_log(1)).assign(unheard_of=1)
     (found,) = checked(prepared, frame)
     assert (found["kind"], found["feature"]) == ("extra_column", "unheard_of")
 
 
 def test_a_column_of_another_kind_is_found(prepared):
-    frame = test_part(clean_log(1))
+    frame = rows_of_test(clean_log(1))
     frame["price"] = frame["price"].astype(str)
     (found,) = checked(prepared, frame)
     assert (found["kind"], found["feature"]) == ("column_type", "price")
@@ -94,7 +91,7 @@ def test_a_column_of_another_kind_is_found(prepared):
 
 
 def test_a_missing_column_is_an_error_unless_asked_otherwise(prepared):
-    frame = test_part(clean_log(1)).drop(columns="age")
+    frame = rows_of_test(clean_log(1)).drop(columns="age")
     with pytest.raises(DataError, match="'age'"):
         checked(prepared, frame)
     warn = {"missing_column": Check(severity=Severity.warn)}
@@ -104,7 +101,7 @@ def test_a_missing_column_is_an_error_unless_asked_otherwise(prepared):
 
 
 def test_a_missing_bag_is_filled_with_empty_ones(prepared):
-    frame = test_part(clean_log(1)).drop(columns="tags")
+    frame = rows_of_test(clean_log(1)).drop(columns="tags")
     warn = {"missing_column": Check(severity=Severity.warn)}
     found = checked(prepared, frame, **warn)
     assert "missing_column" in kinds(found)
@@ -115,7 +112,7 @@ def test_a_finding_of_severity_error_stops(prepared):
     dict((m.__name__, m) for _, m in MUTATIONS)["missing_number"](frame)
     limit = {"missing_share": Check(severity=Severity.error, threshold=0.1)}
     with pytest.raises(DataError) as caught:
-        checked(prepared, test_part(frame), **limit)
+        checked(prepared, rows_of_test(frame), **limit)
     message = str(caught.value)
     assert "missing_share: feature 'age' of the monday rows" in message
     assert "at most 0.1 of" in message
@@ -123,7 +120,7 @@ def test_a_finding_of_severity_error_stops(prepared):
 
 
 def test_few_rows_are_not_measured(prepared):
-    frame = test_part(clean_log(1)).head(5)
+    frame = rows_of_test(clean_log(1)).head(5)
     frame["price"] = np.nan
     assert checked(prepared, frame) == []
 
