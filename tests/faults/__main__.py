@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -84,15 +85,15 @@ def inject(case: Case, *, every: int, seconds: float) -> list[str]:
     return bad
 
 
-class Case:
+class Case(ABC):
     """Work that is done once whole, and then again with each fault."""
 
     modes: tuple[int, ...] = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES)
     num_calls: int
 
+    @abstractmethod
     def survive(self, fault: Fault) -> str:
         """Let ``fault`` befall the work; return how it took it."""
-        raise NotImplementedError
 
     def judge(self, life: Life, fault: Fault, folder: Path) -> str:
         """Check how a life ended, and what it said."""
