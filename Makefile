@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := requirements/constraints.txt
 STAMP := $(VENV)/.installed-$(BUILD)
-KERNELS := $(wildcard dlrm/kernels/csrc/*)
+KERNELS := $(wildcard dlrm/kernels/csrc/* dlrm/kernels/csrc_text/*)
 # Not isolated: the native kernels are built against the torch that will run them.
 INSTALL := install -q -c $(CONSTRAINTS) --no-build-isolation -e
 

@@ -29,7 +29,9 @@ print("ok")
 
 NATIVE_KERNELS = """
 from dlrm.kernels.library import instruction_set, why_absent
-print(why_absent() or f"built for this torch, running on {instruction_set()}")
+from dlrm.kernels.text_library import reads_text
+found = why_absent() or f"built for this torch, running on {instruction_set()}"
+print(found if reads_text() or why_absent() else f"{found}, but none to read text")
 """
 
 

@@ -73,3 +73,8 @@ def write_table(folder: Path, text: str, name: str = "clicks.csv") -> Path:
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def number(cell: str | float | None) -> float | None:
+    """Return a raw cell of a column of numbers, text or parsed; None where missing."""
+    return None if cell is None or cell != cell else float(cell)

@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 
 from dlrm.config.errors import DataError
 
+_CODED = pa.dictionary(pa.int32(), pa.string())
+
 
 def encode_text(values: pa.Array, what: str) -> pa.DictionaryArray:
     """Return each value's canonical text as a dictionary array without nulls.
@@ -21,6 +23,9 @@ def encode_text(values: pa.Array, what: str) -> pa.DictionaryArray:
     Raises:
         DataError: Values of this type are no ids; ``what`` names the column.
     """
+    if values.type == _CODED and _are_all_used(values):
+        texts = values.dictionary.fill_null("")
+        return pa.DictionaryArray.from_arrays(values.indices, texts)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     _refuse_lists(values.type, what)
@@ -56,6 +61,14 @@ def canonical_text(values: pa.Array, what: str) -> pa.Array:
             f"{what} must hold text or numbers, but {kind} values cannot become text "
             f"({error}). Convert the column, or leave it out."
         ) from error
+
+
+def _are_all_used(values: pa.DictionaryArray) -> bool:
+    """Say whether each text occurs, and each row has one."""
+    if values.indices.null_count:
+        return False
+    uses = np.bincount(values.indices.to_numpy(), minlength=len(values.dictionary))
+    return bool(uses.all())
 
 
 def _refuse_lists(kind: pa.DataType, what: str) -> None:

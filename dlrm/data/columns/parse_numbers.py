@@ -37,6 +37,9 @@ def parse_numbers(values: pa.Array, what: str) -> Numbers:
     Raises:
         DataError: Values of this type are no numbers; ``what`` names the column.
     """
+    if pa.types.is_dictionary(values.type) and not values.indices.null_count:
+        found = parse_numbers(values.dictionary, what)
+        return _taken(found, values.indices.to_numpy())
     values = _plain(values)
     if pa.types.is_string(values.type):
         return _parse_text(values, number_of)
@@ -122,10 +125,17 @@ def _parse_text(texts: pa.Array, parse: Callable[[str], float | None]) -> Number
             return _finite(values)
     encoded = texts.dictionary_encode(null_encoding="encode")
     found = [parse(text or "") for text in encoded.dictionary.to_pylist()]
-    codes = encoded.indices.to_numpy()
-    is_bad = np.array([number is None for number in found], dtype=bool)
+    bad = [place for place, number in enumerate(found) if number is None]
     values = np.array([math.nan if n is None else n for n in found], dtype=np.float64)
-    return Numbers(values[codes], np.flatnonzero(is_bad[codes]))
+    numbers = Numbers(values, np.array(bad, dtype=np.int64))
+    return _taken(numbers, encoded.indices.to_numpy())
+
+
+def _taken(numbers: Numbers, codes: np.ndarray) -> Numbers:
+    """Return the numbers of a dictionary's codes."""
+    is_bad = np.zeros(numbers.values.size, dtype=bool)
+    is_bad[numbers.bad] = True
+    return Numbers(numbers.values[codes], np.flatnonzero(is_bad[codes]))
 
 
 def _means_missing(

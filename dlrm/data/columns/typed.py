@@ -242,7 +242,9 @@ class _Typing:
     def _report(self, column: str, requirement: str, rows: np.ndarray) -> None:
         def describe(row: int) -> str:
             value = cell(self.chunk.table[column], row)
-            came = "it is missing" if value is None else f"it is {shown(value)}"
+            # Numbers that native code parsed have NaN in place of null.
+            missing = value is None or value != value
+            came = "it is missing" if missing else f"it is {shown(value)}"
             return f"column {column!r} must be {requirement}, but {came}"
 
         self.faults.add(rows, describe)

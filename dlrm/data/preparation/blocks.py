@@ -31,6 +31,8 @@ _PIECE_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 15
 """Whatever is longer is written from where it lies."""
 _SUFFIX = ".block"
+_OPEN_BLOCKS = 256
+"""Footers kept in memory: column after column is read of the same files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +223,9 @@ def perform(task: Task) -> dict[str, Any]:
     return result
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=_OPEN_BLOCKS)
 def _opened(path: Path, version: tuple[int, ...]) -> FinishedBlock:
-    """Read a file's footer; column after column is read of the same few files."""
+    """Read a file's footer."""
     del version
     with path.open("rb", buffering=0) as file:
         end = file.seek(0, os.SEEK_END) - _TRAILER.size

@@ -35,7 +35,7 @@ from dlrm.data.transforms.fitted import FittedTransforms, Observer
 if TYPE_CHECKING:
     import pandas as pd
 
-WORK_FORMAT = 1
+WORK_FORMAT = 2
 """Of what lies in a working folder."""
 __all__ = [
     "describe_dataset",

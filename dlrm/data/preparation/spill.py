@@ -27,7 +27,10 @@ from dlrm.data.transforms.vocabulary import LABEL_CLASSES
 
 NUM_BUCKETS = 256
 """Parts of the range of hashes, by their first byte."""
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_PLAIN = pa.ipc.IpcWriteOptions(use_threads=False)
+_PACKED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+"""For strings alone: packing numbers costs more than writing them."""
+_WHOLE, _NARROWED = "column", "narrowed"
 _SMALL = ((1 << 8, pa.uint8()), (1 << 16, pa.uint16()))
 
 
@@ -206,21 +209,24 @@ def _by_hash(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _pack(column: pa.Array) -> memoryview:
-    array = _narrow(column)
-    batch = pa.record_batch([array], names=["column"])
+    narrow = _narrow(column)
+    name = _WHOLE if narrow.type == column.type else _NARROWED
+    batch = pa.record_batch([narrow], names=[name])
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as writer:
+    options = _PACKED if pa.types.is_string(column.type) else _PLAIN
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return memoryview(sink.getvalue())
 
 
 def _unpack(data: bytes) -> pa.Array:
     with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-        return _wide(reader.read_all().column(0).combine_chunks())
+        column = reader.read_next_batch().column(0)
+        return _wide(column) if reader.schema.names[0] == _NARROWED else column
 
 
 def _narrow(column: pa.Array) -> pa.Array:
-    """Number a dictionary's texts by as few bytes as will do: less is to be packed."""
+    """Hold numbers and codes in as few bytes as do exactly."""
     if isinstance(column, pa.ListArray) and isinstance(
         column.values, pa.DictionaryArray
     ):
@@ -230,15 +236,19 @@ def _narrow(column: pa.Array) -> pa.Array:
             if len(column.dictionary) <= size:
                 indices = column.indices.cast(kind)
                 return pa.DictionaryArray.from_arrays(indices, column.dictionary)
+    if pa.types.is_float64(column.type) and not column.null_count:
+        numbers = column.to_numpy()
+        with np.errstate(over="ignore"):
+            half = numbers.astype(np.float32)
+        if np.array_equal(half, numbers, equal_nan=True):
+            return pa.array(half)
     return column
 
 
 def _wide(column: pa.Array) -> pa.Array:
-    if isinstance(column, pa.ListArray) and isinstance(
-        column.values, pa.DictionaryArray
-    ):
+    if isinstance(column, pa.ListArray):
         return pa.ListArray.from_arrays(column.offsets, _wide(column.values))
     if isinstance(column, pa.DictionaryArray):
         indices = column.indices.cast(pa.int32())
         return pa.DictionaryArray.from_arrays(indices, column.dictionary)
-    return column
+    return column.cast(pa.float64())

@@ -10,6 +10,7 @@ import numpy as np
 from dlrm.config.errors import DataError
 from dlrm.data.sources.dialect import Dialect, Utf8Stream
 from dlrm.data.sources.exact import read_record
+from dlrm.kernels.text_library import count_lines
 
 MAX_RECORD_BYTES = 64 << 20
 """A record longer than this is a quote that was never closed, or no text at all."""
@@ -69,7 +70,7 @@ def cut_blocks(
             data, pending = pending[:cut], pending[cut:]
             starts = None if lines is None else lines + first_line
             yield Block(data, first_line, starts, stream.position())
-            first_line += int(np.count_nonzero(np.frombuffer(data, np.uint8) == 10))
+            first_line += count_lines(data, len(data))[0]
 
 
 def _refuse_endless(data: bytes, name: str, line: int) -> None:
@@ -93,17 +94,14 @@ def _cut(
     plain = b"\0" not in data and (
         not has_returns or data.count(b"\r") == data.count(b"\r\n")
     )
-    text = np.frombuffer(data, dtype=np.uint8)
     if not dialect.quoting or b'"' not in data:
         cut = _before_blank_lines(data, data.rfind(b"\n") + 1, keep_blank)
-        # One look at every byte: searching for pairs of line ends costs three.
-        newlines = np.flatnonzero(text[:cut] == ord("\n"))
-        lines = np.arange(newlines.size, dtype=np.int64)
+        num_lines, has_blank = count_lines(data, cut)
+        lines = np.arange(num_lines, dtype=np.int64)
         if has_returns:
             has_blank = _has_blank_line(data, cut)
-        else:
-            has_blank = bool((np.diff(newlines, prepend=-1) == 1).any())
         return cut, lines if plain and (keep_blank or not has_blank) else None
+    text = np.frombuffer(data, dtype=np.uint8)
     quotes = np.flatnonzero(text == ord('"'))
     if not _are_regular(quotes, text, dialect.separator_bytes):
         return _before_blank_lines(data, _exact_end(data, dialect), keep_blank), None

@@ -23,7 +23,8 @@ class Chunk:
 
     table: pa.Table
     """Raw columns by name. Delimited files give strings, null where a null value
-    stood; Parquet files and DataFrames keep their own types."""
+    stood, or the same as a dictionary's codes, or numbers, NaN where one is missing;
+    Parquet files and DataFrames keep their own types."""
     file: str
     """The file as the user named it; ``<DataFrame>`` for one in memory."""
     rows: np.ndarray

@@ -22,7 +22,7 @@ from dlrm.data.sources.delimited import (
 from dlrm.data.sources.dialect import Dialect
 from dlrm.data.sources.files import InputFile, file_identity, resolve_files
 from dlrm.data.sources.headers import missing_columns, read_header
-from dlrm.data.sources.needed import needed_columns
+from dlrm.data.sources.needed import column_kinds, needed_columns
 
 COUNTS = tuple(f"I{number}" for number in range(1, 14))
 IDS = tuple(f"C{number}" for number in range(1, 27))
@@ -87,6 +87,7 @@ class CriteoLog:
             self._dialect,
             columns=self._columns,
             bad_rows=self._data.bad_rows,
+            kinds=column_kinds(self._data),
             # A row of bags has 214 ids in place of 26.
             block_bytes=BLOCK_BYTES >> 3 if options.multi_hot else BLOCK_BYTES,
         )

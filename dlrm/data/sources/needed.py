@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from dlrm.config.contract import Severity
 from dlrm.config.data import DataConfig, Split
+from dlrm.config.features import Encoding
+from dlrm.config.labels import LabelKind
+from dlrm.kernels.text_library import ColumnKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,35 @@ def needed_columns(data: DataConfig, *, with_labels: bool) -> NeededColumns:
     return NeededColumns(
         tuple(required), tuple(name for name in optional if name not in required), keys
     )
+
+
+def column_kinds(data: DataConfig) -> dict[str, ColumnKind]:
+    """Return what columns may be parsed into at once; others stay strings.
+
+    A column that serves two purposes may only if it is the same for both.
+    """
+    found: dict[str, set[ColumnKind | None]] = {}
+    clicks = data.label_kind is LabelKind.click
+    found[data.label] = {ColumnKind.text if clicks else None}
+    others = [("data.id_column", data.id_column), *_about_rows(data)]
+    others.append(("data.keep_rate_column", data.keep_rate_column))
+    for _, column in others:
+        if column is not None:
+            found.setdefault(column, set()).add(None)
+    for name, dense in data.dense_features.items():
+        found.setdefault(dense.column or name, set()).add(ColumnKind.number)
+    for name, sparse in data.sparse_features.items():
+        kind = None if sparse.multi_hot else ColumnKind.text
+        if sparse.encoding is Encoding.bucketize and not sparse.multi_hot:
+            kind = ColumnKind.number
+        found.setdefault(sparse.column or name, set()).add(kind)
+        if sparse.weight_column is not None:
+            found.setdefault(sparse.weight_column, set()).add(None)
+    return {
+        column: kind
+        for column, (kind, *others_too) in ((c, tuple(k)) for c, k in found.items())
+        if kind is not None and not others_too
+    }
 
 
 def _about_rows(data: DataConfig) -> list[tuple[str, str | None]]:

@@ -21,7 +21,7 @@ from dlrm.data.sources.files import (
     read_magic,
     resolve_files,
 )
-from dlrm.data.sources.needed import needed_columns
+from dlrm.data.sources.needed import column_kinds, needed_columns
 from dlrm.data.sources.parquet import read_parquet
 from dlrm.data.sources.remote import is_remote
 
@@ -71,6 +71,7 @@ class TableFiles:
             optional=self._needed.optional,
             keys=self._needed.keys,
             bad_rows=self._data.bad_rows,
+            kinds=column_kinds(self._data),
             splits=self._splits,
         )
 

@@ -12,6 +12,8 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
+from dlrm.kernels.text_library import hash_texts_natively
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MAX_VECTOR_BYTES = 256
 
@@ -37,6 +39,19 @@ def hash_texts(texts: pa.Array) -> np.ndarray:
     texts = texts.cast(pa.large_string())
     if texts.null_count:
         texts = texts.fill_null("")
+    starts, data = _starts_of(texts)
+    hashes = hash_texts_natively(starts, data)
+    if hashes is None:
+        hashes = _hashed_words(texts)
+    for long in np.flatnonzero(np.diff(starts) > _MAX_VECTOR_BYTES):
+        text = texts[int(long)].as_py().encode()
+        digest = hashlib.blake2b(text, digest_size=8).digest()
+        hashes[long] = int.from_bytes(digest, "little")
+    return hashes
+
+
+def _hashed_words(texts: pa.Array) -> np.ndarray:
+    """Hash texts of at most 256 bytes as ``hash_texts`` says."""
     starts, data = _bytes_of(texts)
     lengths = np.diff(starts).astype(np.uint64)
     starts = starts[:-1]
@@ -51,10 +66,6 @@ def hash_texts(texts: pa.Array) -> np.ndarray:
         hashes[active] = splitmix64(hashes[active] ^ words)
         position += 8
         active = active[left > 8]
-    for long in np.flatnonzero(lengths > _MAX_VECTOR_BYTES):
-        text = texts[int(long)].as_py().encode()
-        digest = hashlib.blake2b(text, digest_size=8).digest()
-        hashes[long] = int.from_bytes(digest, "little")
     return hashes
 
 
@@ -78,14 +89,21 @@ def leading_words(texts: pa.Array) -> np.ndarray:
 
 def _bytes_of(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Return where each text starts, and the 64-bit word that starts at each byte."""
+    starts, data = _starts_of(texts)
+    padded = np.zeros(data.size + 8, dtype=np.uint8)
+    padded[: data.size] = data
+    words = np.ndarray((data.size + 1,), dtype="<u8", buffer=padded, strides=(1,))
+    return starts, words
+
+
+def _starts_of(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return int64 [texts + 1], where each text starts, and the bytes of them all."""
     _, offset_buffer, byte_buffer = texts.buffers()
     stop = texts.offset + len(texts) + 1
     if offset_buffer is None:
-        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint64)
+        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
     starts = np.frombuffer(offset_buffer, dtype=np.int64)[texts.offset : stop]
     first, last = int(starts[0]), int(starts[-1])
-    padded = np.zeros(last - first + 8, dtype=np.uint8)
-    if byte_buffer is not None:
-        padded[: last - first] = np.frombuffer(byte_buffer, dtype=np.uint8)[first:last]
-    words = np.ndarray((last - first + 1,), dtype="<u8", buffer=padded, strides=(1,))
-    return starts - first, words
+    if byte_buffer is None:
+        return starts - first, np.zeros(0, dtype=np.uint8)
+    return starts - first, np.frombuffer(byte_buffer, dtype=np.uint8)[first:last]
