@@ -26,6 +26,7 @@ LEVELS = {
     "metric_log": 6,
     "pipeline": 6,
     "scoring": 6,
+    "step_draws": 6,
     "explanation": 6,
     "comparison": 6,
     "evaluation": 5,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dlrm.commands.evaluate import evaluate_run
+from dlrm.commands.evaluating import evaluate_run
 from dlrm.commands.predict import predict_file, predict_rows
 from dlrm.config.errors import UserError
 from dlrm.config.hardware import HardwareConfig

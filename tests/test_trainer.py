@@ -19,7 +19,6 @@ from dlrm.data.storage.dataset import Dataset
 from dlrm.embeddings.state import table_states
 from dlrm.evaluation.predictions import collect_predictions
 from dlrm.interrupts import RunInterruptedError
-from dlrm.learner import step_seed
 from dlrm.metric_log import read_metrics
 from dlrm.run import Run, create_run, load_model
 from dlrm.trainer import Trainer
@@ -299,9 +298,3 @@ def test_data_without_a_validation_split_keeps_the_newest_checkpoint(tmp_path: P
     run = create_run(config, dataset=folder, code=[])
     Trainer(run, dataset, report=lambda line: None).fit()
     assert best_checkpoint(run.checkpoints).name == "step_000000001"
-
-
-def test_step_seeds_differ_by_step_and_by_seed():
-    seeds = {step_seed(seed, step) for seed in range(20) for step in range(200)}
-    assert len(seeds) == 4000
-    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -11,19 +11,16 @@ from typing import Any
 import numpy as np
 
 from dlrm.bench.case import BenchCase
-from dlrm.bench.contestants import run_rounds, started
-from dlrm.bench.machine import describe_machine, machine_lines
-from dlrm.bench.measuring import case_on_disk
+from dlrm.bench.contestants import Contestant
+from dlrm.bench.machine import machine_lines
+from dlrm.bench.measuring import bench_beside
 from dlrm.bench.our_loop import OurLoop
 from dlrm.bench.pairs import Ratio, median_of
-from dlrm.bench.peers import peer_command
 from dlrm.bench.protocol import serve
-from dlrm.bench.train import AGAIN, OURS, choose_yardsticks, compare, our_command
+from dlrm.bench.train import choose_yardsticks
 from dlrm.config.root import Config
 from dlrm.data.loading.loader import BatchLoader
 from dlrm.data.loading.order import RowOrder
-
-_THEIRS = "bare_forward"
 
 
 def bench_evaluation(
@@ -35,33 +32,27 @@ def bench_evaluation(
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure evaluation beside a bare forward pass, which computes no metrics."""
-    machine = describe_machine()
-    with case_on_disk(config, num_steps=num_steps, code=code, report=report) as found:
-        case, folder = found
-        commands = {OURS: our_command("evaluate", folder)}
-        yardsticks, _ = choose_yardsticks(case, None)
-        bare = "bare" in yardsticks
-        if bare:
-            for name in (_THEIRS, f"{_THEIRS}{AGAIN}"):
-                commands[name] = peer_command(_THEIRS, folder)
-        report("Warming up ...")
-        with started(commands) as contestants:
-            report(f"{num_rounds} rounds ...")
-            rounds = run_rounds(contestants, num_rounds=num_rounds)
-            facts = contestants[OURS].ask("facts")
-            # Those of the last rounds: the first turns were warm-up.
-            parts = np.array(contestants[OURS].ask("parts")[-num_rounds:])
-    return {
-        "measured": "evaluate",
-        "case": case.name,
-        "machine": machine,
-        "facts": facts,
-        "num_rounds": num_rounds,
-        **compare(rounds, [_THEIRS] if bare else []),
-        "forward_seconds": _figure(parts[:, 0]),
-        "metrics_seconds": _figure(parts[:, 1]),
-        "share_of_metrics": float(np.median(parts[:, 1] / parts.sum(axis=1))),
-    }
+
+    def ask(ours: Contestant) -> dict[str, Any]:
+        # Those of the last rounds: the first turns were warm-up.
+        parts = np.array(ours.ask("parts")[-num_rounds:])
+        return {
+            "forward_seconds": _figure(parts[:, 0]),
+            "metrics_seconds": _figure(parts[:, 1]),
+            "share_of_metrics": float(np.median(parts[:, 1] / parts.sum(axis=1))),
+        }
+
+    return bench_beside(
+        config,
+        verb="evaluate",
+        peer="bare_forward",
+        has_peer=lambda case: "bare" in choose_yardsticks(case, None)[0],
+        ask=ask,
+        num_rounds=num_rounds,
+        num_steps=num_steps,
+        code=code,
+        report=report,
+    )
 
 
 def _figure(values: np.ndarray) -> dict[str, float]:

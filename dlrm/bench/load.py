@@ -10,21 +10,18 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from dlrm.bench.case import BenchCase
-from dlrm.bench.contestants import run_rounds, started
-from dlrm.bench.machine import describe_machine, machine_lines
-from dlrm.bench.measuring import case_on_disk
+from dlrm.bench.contestants import Contestant
+from dlrm.bench.machine import machine_lines
+from dlrm.bench.measuring import bench_beside
 from dlrm.bench.our_loop import OurLoop
 from dlrm.bench.pairs import Ratio
-from dlrm.bench.peers import peer_command
 from dlrm.bench.protocol import serve
-from dlrm.bench.train import AGAIN, OURS, compare, our_command
 from dlrm.config.root import Config
 from dlrm.data.batch import Batch
 from dlrm.data.loading.loader import BatchLoader
 from dlrm.data.loading.order import RowOrder
 from dlrm.data.storage.dataset import Dataset
 
-_THEIRS = "dataloader"
 _OUR_FACTOR = 20
 """Batches of ours for one of theirs, so that turns are of a like length."""
 
@@ -38,32 +35,31 @@ def bench_loading(
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure batches alone, then what of a training step is spent waiting for them."""
-    machine = describe_machine()
-    with case_on_disk(config, num_steps=num_steps, code=code, report=report) as found:
-        case, folder = found
-        commands = {OURS: our_command("load", folder)}
-        one_hot = not Dataset.open(case.dataset, verify=False).schema.multi_hot
-        if one_hot:
-            for name in (_THEIRS, f"{_THEIRS}{AGAIN}"):
-                commands[name] = peer_command(_THEIRS, folder)
-        report("Warming up ...")
-        with started(commands) as contestants:
-            report(f"{num_rounds} rounds ...")
-            rounds = run_rounds(contestants, num_rounds=num_rounds)
-            facts = contestants[OURS].ask("facts")
-            report("The wait in a training step ...")
-            split = contestants[OURS].ask("split")
-    return {
-        "measured": "load",
-        "case": case.name,
-        "machine": machine,
-        "facts": facts,
-        "num_rounds": num_rounds,
-        **compare(rounds, [_THEIRS] if one_hot else []),
-        "step_seconds": split["whole"],
-        "wait_seconds": split["seconds"]["data"],
-        "share_not_hidden": split["seconds"]["data"] / split["whole"],
-    }
+
+    def ask(ours: Contestant) -> dict[str, Any]:
+        report("The wait in a training step ...")
+        split = ours.ask("split")
+        return {
+            "step_seconds": split["whole"],
+            "wait_seconds": split["seconds"]["data"],
+            "share_not_hidden": split["seconds"]["data"] / split["whole"],
+        }
+
+    return bench_beside(
+        config,
+        verb="load",
+        peer="dataloader",
+        has_peer=_is_one_hot,
+        ask=ask,
+        num_rounds=num_rounds,
+        num_steps=num_steps,
+        code=code,
+        report=report,
+    )
+
+
+def _is_one_hot(case: BenchCase) -> bool:
+    return not Dataset.open(case.dataset, verify=False).schema.multi_hot
 
 
 def serve_loader(case: BenchCase) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from dlrm.commands.code import import_code
 from dlrm.commands.starting import import_torch
 from dlrm.config.compose import compose
 from dlrm.config.errors import ConfigError
-from dlrm.config.root import Config
 
 HELP = CommandHelp(
     name="bench",
@@ -25,8 +25,9 @@ HELP = CommandHelp(
         "parts, and the machine's limits. prepare: raw Criteo-like rows to a dataset. "
         "load: batches from disk. evaluate: a pass over a split. checkpoint: save and "
         "load. start: from the command to the first step. auc: the exact AUC of many "
-        "scores. All in interleaved rounds, each yardstick twice: its ratio to itself "
-        "is the noise, and beyond 3 % the measurement is void (exit code 75)."
+        "scores. All in interleaved rounds, each yardstick but auc's twice: its ratio "
+        "to itself is the noise, and beyond 3 % a measurement of train, prepare, load "
+        "or evaluate is void (exit code 75)."
     ),
     keys={
         "what": "train, prepare, load, evaluate, checkpoint, start or auc",
@@ -63,6 +64,8 @@ VOID = 75
 """The exit code of a measurement that noise has made worthless: try again."""
 _COMMON = {"what", "rounds", "output"}
 _Found = tuple[dict[str, Any], str]
+_Batches = tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Any]], str]]
+"""What measures turns of batches, and what writes its figures as lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,39 +156,33 @@ def _names(text: str) -> tuple[str, ...]:
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
 
 
-def _load(arguments: Arguments, num_rounds: int) -> _Found:
-    config, num_steps = _of_batches(arguments)
-
+def _loading() -> _Batches:
     from dlrm.bench.load import bench_loading, format_loading
 
-    figures = bench_loading(
-        config,
-        num_rounds=num_rounds,
-        num_steps=num_steps,
-        code=tuple(arguments.code),
-        report=print,
-    )
-    return figures, format_loading(figures)
+    return bench_loading, format_loading
 
 
-def _evaluate(arguments: Arguments, num_rounds: int) -> _Found:
-    config, num_steps = _of_batches(arguments)
-
+def _evaluation() -> _Batches:
     from dlrm.bench.evaluate import bench_evaluation, format_evaluation
 
-    figures = bench_evaluation(
+    return bench_evaluation, format_evaluation
+
+
+def _of_batches(
+    imported: Callable[[], _Batches], arguments: Arguments, num_rounds: int
+) -> _Found:
+    num_steps = _whole_number(arguments, "steps", default=100, least=1)
+    config = compose(arguments.overrides)
+    # Imports torch, once no setting is a mistake.
+    bench, as_lines = imported()
+    figures = bench(
         config,
         num_rounds=num_rounds,
         num_steps=num_steps,
         code=tuple(arguments.code),
         report=print,
     )
-    return figures, format_evaluation(figures)
-
-
-def _of_batches(arguments: Arguments) -> tuple[Config, int]:
-    num_steps = _whole_number(arguments, "steps", default=100, least=1)
-    return compose(arguments.overrides), num_steps
+    return figures, as_lines(figures)
 
 
 def _checkpoint(arguments: Arguments, num_rounds: int) -> _Found:
@@ -263,8 +260,8 @@ _MEASURES = {
         _train, 15, frozenset({"steps", "against", "baseline", "roofline"})
     ),
     "prepare": _Measure(_prepare, 3, frozenset({"rows", "their_rows"})),
-    "load": _Measure(_load, 15, frozenset({"steps"})),
-    "evaluate": _Measure(_evaluate, 15, frozenset({"steps"})),
+    "load": _Measure(partial(_of_batches, _loading), 15, frozenset({"steps"})),
+    "evaluate": _Measure(partial(_of_batches, _evaluation), 15, frozenset({"steps"})),
     "checkpoint": _Measure(_checkpoint, 5),
     "start": _Measure(_start, 5, frozenset({"rows"})),
     "auc": _Measure(_auc, 5, frozenset({"rows"}), has_settings=False),

@@ -17,7 +17,7 @@ from dlrm.commands.starting import OpenedAhead, import_torch
 from dlrm.config.checks import require
 from dlrm.config.compose import CONFIG_FILE, compose, load_config
 from dlrm.config.differences import RESUMABLE, differing_settings, is_resumable
-from dlrm.config.errors import ConfigError, UserError
+from dlrm.config.errors import ConfigError
 from dlrm.config.progress import report_line
 from dlrm.config.task import TaskName
 from dlrm.config.towers import TowersConfig
@@ -187,32 +187,19 @@ def _train(
     _check_one_config(config, job)
     earlier = job.by_writer(lambda: earlier_run(config))
     if earlier is not None:
-        dataset = _opened(job, lambda: open_dataset(earlier))
+        dataset = job.together(lambda: open_dataset(earlier))
         _fit_and_judge(earlier, dataset, report, job)
         return earlier
     job.watch.enter(Phase.prepare, "preparing the data")
     folder = job.by_writer(lambda: prepare_dataset(config.data, frame=frame))
-    dataset = _opened(
-        job,
-        lambda: opened.take(folder) or Dataset.open(folder, verify=job.is_writer),
+    dataset = job.together(
+        lambda: opened.take(folder) or Dataset.open(folder, verify=job.is_writer)
     )
     if config.evaluation.forbid_future:
         job.by_writer(lambda: refuse_future(dataset, config.data))
     run = job.by_writer(lambda: create_run(config, dataset=folder, code=files, job=job))
     _fit_and_judge(run, dataset, report, job, is_new=True)
     return run
-
-
-def _opened(job: Job, opening: Callable[[], Dataset]) -> Dataset:
-    """Open a dataset on every process, or stop them all."""
-    dataset, error = None, None
-    try:
-        dataset = opening()
-    except UserError as caught:
-        error = caught
-    job.agree(error)
-    assert dataset is not None
-    return dataset
 
 
 def _check_one_config(config: Config, job: Job) -> None:
@@ -306,7 +293,7 @@ def resume(
     with joined(device, watch=opened.config.watch) as job:
         if overrides:
             job.by_writer(lambda: keep_settings(opened))
-        dataset = _opened(job, lambda: open_dataset(opened))
+        dataset = job.together(lambda: open_dataset(opened))
         _fit_and_judge(opened, dataset, report, job)
     return opened
 
@@ -320,7 +307,7 @@ def _fit_and_judge(
     is_new: bool = False,
 ) -> None:
     from dlrm.commands.calibrate import calibrate_after_training, check_calibration
-    from dlrm.commands.evaluate import evaluate_split, slice_lines
+    from dlrm.commands.evaluating import evaluate_split, slice_lines
     from dlrm.distributed.watch import Phase
     from dlrm.interrupts import RunInterruptedError
     from dlrm.run import locked, removed_unless_built

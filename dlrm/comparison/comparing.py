@@ -44,6 +44,16 @@ class Sampling:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A model with what it gave for the rows."""
+
+    model: Model
+    scores: SeedScores
+    metrics: list[dict[str, Any]]
+    """Of each seed; None where undefined."""
+
+
 def compare(
     matched: MatchedModels,
     *,
@@ -79,41 +89,36 @@ def compare(
     doubt; ``detectable``, the true difference found with 80 % power, where they are 0.
     """
     rows = matched.rows
-    per_seed = [_metrics_of_seeds(rows, scores) for scores in matched.scores]
-    baseline, *candidates = zip(matched.models, matched.scores, per_seed, strict=True)
-    comparisons: list[dict[str, Any]] = []
-    for model, scores, seeds in candidates:
-        found = compare_models(
-            rows,
-            scores,
-            baseline[1],
-            num_draws=sampling.num_draws,
-            seed=sampling.seed,
-        )
-        comparisons.append(
-            {
-                "candidate": model.name,
-                "differences": _differences(found, seeds, baseline[2], rows.groups),
-                "undefined": found.undefined,
-                "slices": [
-                    _slices(rows, dimension, scores, baseline[1])
-                    for dimension in dimensions
-                ],
-            }
-        )
-    _adjust([entry["differences"] for entry in comparisons])
-    for entry in comparisons:
-        _adjust(
-            [part["differences"] for cut in entry["slices"] for part in cut["slices"]]
-        )
+    baseline, *candidates = (
+        _Judged(model, scores, _metrics_of_seeds(rows, scores))
+        for model, scores in zip(matched.models, matched.scores, strict=True)
+    )
+    comparisons = [
+        _comparison(rows, candidate, baseline, dimensions, sampling)
+        for candidate in candidates
+    ]
+    _adjust_all(comparisons)
     result = {
-        "baseline": matched.models[0].name,
+        "baseline": baseline.model.name,
         "models": [
-            _model(model, seeds, "candidate" if number else "baseline")
-            for number, (model, seeds) in enumerate(
-                zip(matched.models, per_seed, strict=True)
-            )
+            _entry(baseline, "baseline"),
+            *[_entry(candidate, "candidate") for candidate in candidates],
         ],
+        **_described(matched, sampling),
+        "comparisons": comparisons,
+        "skipped_slices": [
+            {"key": entry.key, "reason": entry.reason} for entry in skipped
+        ],
+    }
+    for comparison in comparisons:
+        comparison["verdict"] = verdict(result, comparison)
+    return result
+
+
+def _described(matched: MatchedModels, sampling: Sampling) -> dict[str, Any]:
+    """Return the rows that were compared, and how."""
+    rows = matched.rows
+    return {
         "num_examples": len(rows.labels),
         "num_positives": int(np.count_nonzero(rows.labels)),
         "weighted": rows.weights is not None,
@@ -125,14 +130,35 @@ def compare(
         "power": POWER,
         "num_draws": sampling.num_draws,
         "seed": sampling.seed,
-        "comparisons": comparisons,
-        "skipped_slices": [
-            {"key": entry.key, "reason": entry.reason} for entry in skipped
+    }
+
+
+def _comparison(
+    rows: LabelledRows,
+    candidate: _Judged,
+    baseline: _Judged,
+    dimensions: Sequence[Dimension],
+    sampling: Sampling,
+) -> dict[str, Any]:
+    """Return one candidate's differences, of all rows and of slices."""
+    found = compare_models(
+        rows,
+        candidate.scores,
+        baseline.scores,
+        num_draws=sampling.num_draws,
+        seed=sampling.seed,
+    )
+    return {
+        "candidate": candidate.model.name,
+        "differences": _differences(
+            found, candidate.metrics, baseline.metrics, rows.groups
+        ),
+        "undefined": found.undefined,
+        "slices": [
+            _slices(rows, dimension, candidate.scores, baseline.scores)
+            for dimension in dimensions
         ],
     }
-    for entry in comparisons:
-        entry["verdict"] = verdict(result, entry)
-    return result
 
 
 def _metrics_of_seeds(rows: LabelledRows, model: SeedScores) -> list[dict[str, Any]]:
@@ -178,9 +204,8 @@ def _means(seeds: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def _model(
-    model: Model, seeds: Sequence[Mapping[str, Any]], role: str
-) -> dict[str, Any]:
+def _entry(judged: _Judged, role: str) -> dict[str, Any]:
+    model, seeds = judged.model, judged.metrics
     return {
         "name": model.name,
         "role": role,
@@ -288,6 +313,15 @@ def _part(model: SeedScores, inside: np.ndarray) -> SeedScores:
         [scores[inside] for scores in model.scores],
         None if logits is None else [values[inside] for values in logits],
     )
+
+
+def _adjust_all(comparisons: Sequence[dict[str, Any]]) -> None:
+    """Correct over the candidates, and in slices over all slices of a comparison."""
+    _adjust([entry["differences"] for entry in comparisons])
+    for entry in comparisons:
+        _adjust(
+            [part["differences"] for cut in entry["slices"] for part in cut["slices"]]
+        )
 
 
 def _adjust(entries: Sequence[Mapping[str, dict[str, Any]]]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import nn
@@ -20,7 +21,7 @@ from dlrm.embeddings.local import to_local
 from dlrm.embeddings.sharded.placement import OF_NODES
 from dlrm.embeddings.sharded.replica_groups import group_size
 from dlrm.embeddings.sharded.swap import to_sharded
-from dlrm.planning.plan import plan_model
+from dlrm.planning.plan import Planned, plan_model
 
 _WHOLE_BAGS = (Strategy.table_wise, Strategy.column_wise, Strategy.data_parallel)
 """A bag's sum is then one process's, to the bit: no sums of sums."""
@@ -56,6 +57,7 @@ def place_tables_of(
         UserError: The tables do not fit, or do not go with what they are asked for.
     """
     group_size(job.world_size, sharding.replicas)
+    plan = None
     if job.group is None:
         to_local(
             model,
@@ -65,11 +67,9 @@ def place_tables_of(
             trainable=trainable,
             storage=sharding.storage,
         )
-        model.to(device)
-        return None
-
-    def planned(among: Collection[Strategy] | None = None) -> Plan:
-        return plan_model(
+    else:
+        planned = partial(
+            plan_model,
             model,
             sharding=sharding,
             hardware=hardware,
@@ -81,28 +81,38 @@ def place_tables_of(
             average_lengths=average_lengths,
             schema=schema,
             dense_optimizer=dense_optimizer,
-            among=among,
-        ).plan
+        )
+        plan = _plan_of_job(job, planned, trainable=trainable)
+        to_sharded(
+            model,
+            plan=plan,
+            optimizer=optimizer,
+            group=job.group,
+            device=device,
+            initial=initial,
+            trainable=trainable,
+            sharding=sharding,
+        )
+    model.to(device)
+    return plan
 
-    def planned_for_scoring() -> Plan:
-        with suppress(ConfigError):
-            return planned(_WHOLE_BAGS)
-        return planned()
 
-    plan = job.by_writer(planned if trainable else planned_for_scoring)
+def _plan_of_job(job: Job, planned: Callable[..., Planned], *, trainable: bool) -> Plan:
+    """Let the first process plan for all.
+
+    Raises:
+        ConfigError: Nothing fits, or the plan needs machines that are alike.
+    """
+
+    def chosen() -> Plan:
+        if not trainable:
+            with suppress(ConfigError):
+                return planned(among=_WHOLE_BAGS).plan
+        return planned().plan
+
+    plan = job.by_writer(chosen)
     if not job.nodes_are_even:
         _check_no_nodes(plan)
-    to_sharded(
-        model,
-        plan=plan,
-        optimizer=optimizer,
-        group=job.group,
-        device=device,
-        initial=initial,
-        trainable=trainable,
-        sharding=sharding,
-    )
-    model.to(device)
     return plan
 
 

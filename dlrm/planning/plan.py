@@ -90,11 +90,9 @@ def plan_model(
     """
     hardware = hardware or this_machine(device_type)
     lengths = dict(average_lengths or {})
-    loads = table_loads(model, optimizer, lengths)
-    frame = _frame(world_size, ranks_per_node, sharding.replicas)
-    planned = Planned(
-        plan=frame,
-        loads=loads,
+    unplaced = Planned(
+        loads=table_loads(model, optimizer, lengths),
+        plan=_frame(world_size, ranks_per_node, sharding.replicas),
         dense=measure_dense_part(
             model,
             schema,
@@ -110,6 +108,25 @@ def plan_model(
         hardware=hardware,
         capacity=capacity(hardware, ranks_per_node),
     )
+    return _place(
+        unplaced,
+        sharding=sharding,
+        optimizer=optimizer,
+        device_type=device_type,
+        among=among,
+    )
+
+
+def _place(
+    planned: Planned,
+    *,
+    sharding: ShardingConfig,
+    optimizer: SparseOptimizer,
+    device_type: str,
+    among: Collection[Strategy] | None,
+) -> Planned:
+    """Place the tables that are told where to lie, then the others around them."""
+    frame, loads = planned.plan, planned.loads
     told = {
         name: strategy
         for name, load in loads.items()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dlrm.commands import evaluate as command
-from dlrm.commands.evaluate import evaluate_run
+from dlrm.commands import evaluating
+from dlrm.commands.evaluating import evaluate_run
 from dlrm.distributed.job import ALONE
 from dlrm.run import Run, open_run
 from tests.runs import ClicksRun
@@ -24,7 +24,7 @@ def small_memory(
     tmp_path: Path, clicks: ClicksRun, monkeypatch: pytest.MonkeyPatch
 ) -> Run:
     """Return the run on clicks.csv, which may hold 50 rows; they are scored by 40."""
-    monkeypatch.setattr(command, "_ROWS_AT_ONCE", 40)
+    monkeypatch.setattr(evaluating, "_ROWS_AT_ONCE", 40)
     monkeypatch.setattr("dlrm.scoring._BATCH_SIZE", 16)
     run = open_run(Path(shutil.copytree(clicks.run.folder, tmp_path / "copied")))
     limits = dataclasses.replace(run.config.evaluation, rows_in_memory=50)

@@ -190,7 +190,7 @@ def _be_born(
 def _mark_places(board: Board, fault: Fault) -> None:
     import torch
 
-    import dlrm.commands.evaluate
+    import dlrm.commands.evaluating
     import dlrm.data.preparation.prepare
     import dlrm.learner
     import dlrm.trainer
@@ -198,7 +198,7 @@ def _mark_places(board: Board, fault: Fault) -> None:
     trainer, learner = dlrm.trainer, dlrm.learner
     evaluation = _marked(trainer.collect_over_ranks, "evaluation", board)
     trainer.collect_over_ranks = evaluation
-    judge = dlrm.commands.evaluate
+    judge = dlrm.commands.evaluating
     judge.evaluate_split = _marked(judge.evaluate_split, "evaluation", board)
     learner.save_contents = _marked(learner.save_contents, "save", board)
     step = _marked(learner.Learner.train_step, "step", board)

@@ -11,9 +11,9 @@ from dlrm.config.compose import compose
 from dlrm.config.errors import ConfigError
 from dlrm.data.preparation.prepare import prepare_dataset
 from dlrm.data.storage.dataset import Dataset
-from dlrm.learner import step_seed
 from dlrm.models import model_config
 from dlrm.run import create_run
+from dlrm.step_draws import step_seed
 from dlrm.trainer import Trainer
 from tests.models.harness import (
     State,

@@ -1,4 +1,4 @@
-"""What the transforms learn from the training rows, in one streaming pass."""
+"""What is learned from the training rows, put together as a schema."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import pyarrow as pa
 
 from dlrm.config.data import DataConfig
 from dlrm.config.errors import DataError
-from dlrm.config.features import DenseFeature, Encoding, SparseFeature
+from dlrm.config.features import DenseFeature, SparseFeature
 from dlrm.config.labels import LabelKind
 from dlrm.config.schema import FeatureSchema, FittedDense, FittedSparse
-from dlrm.config.tables import features_by_table
-from dlrm.data.transforms.dense_columns import Moments, before_standardizing
-from dlrm.data.transforms.fitted import FittedTransforms, flat_texts
+from dlrm.data.transforms.dense_columns import Moments
 from dlrm.data.transforms.quantiles import QuantileSample
-from dlrm.data.transforms.vocabulary import LABEL_CLASSES, ValueCounter, Vocabulary
+from dlrm.data.transforms.vocabulary import LABEL_CLASSES
 
 MAX_LISTED_VALUES = 1_000
 """One-hot features with at most this many values are kept beside the rows."""
@@ -43,108 +41,6 @@ class DistinctValues:
         used = np.unique(texts.indices.to_numpy()[is_counted])
         some = used[: 2 * MAX_LISTED_VALUES + 2]
         self._texts.update(texts.dictionary.take(pa.array(some)).to_pylist())
-
-
-class TransformFitter:
-    """Fits dense statistics, bucket boundaries and vocabularies."""
-
-    def __init__(self, data: DataConfig) -> None:
-        """Start with nothing seen."""
-        self._data = data
-        self._tables = features_by_table(data.sparse_features)
-        self._moments = {name: Moments() for name in data.dense_features}
-        self._counters: dict[str, ValueCounter] = {}
-        self._samples: dict[str, QuantileSample] = {}
-        self._distinct: dict[str, DistinctValues] = {}
-        self._classes = ValueCounter()
-        for name, feature in data.sparse_features.items():
-            table = feature.table or name
-            if feature.encoding is Encoding.bucketize:
-                self._samples.setdefault(table, QuantileSample())
-            else:
-                self._distinct[name] = DistinctValues()
-            if feature.encoding is Encoding.vocabulary:
-                self._counters.setdefault(table, ValueCounter())
-
-    def add(self, typed: pa.Table, is_train: np.ndarray) -> None:
-        """Learn from the rows of a chunk where ``is_train``, and from no others."""
-        if not is_train.any():
-            return
-        for name, dense in self._data.dense_features.items():
-            values = typed[f"dense:{name}"].to_numpy()[is_train]
-            self._moments[name].add(before_standardizing(values, dense))
-        for name, sparse in self._data.sparse_features.items():
-            self._add_sparse(name, sparse, typed, is_train)
-        if "classes" in typed.column_names:
-            texts, lengths = flat_texts(typed["classes"].combine_chunks())
-            assert lengths is not None
-            self._classes.add(texts, np.repeat(is_train, lengths))
-
-    def num_values(self) -> dict[str, int | None]:
-        """Count each sparse feature's distinct training values.
-
-        None where there are more than ``MAX_LISTED_VALUES`` and nothing counts them, as
-        with hashes; bucketized features are left out.
-        """
-        found = {name: distinct.count for name, distinct in self._distinct.items()}
-        for table, counter in self._counters.items():
-            if len(self._tables[table]) == 1:
-                (name,) = self._tables[table]
-                found[name] = counter.finish().num_rows
-        return found
-
-    def finish(self) -> FittedTransforms:
-        """Return the fitted transforms.
-
-        Raises:
-            DataError: A dense feature's statistics are not finite, or classes are
-                fewer than two.
-        """
-        data = self._data
-        dense = [
-            fit_dense(self._moments[name], name, feature)
-            for name, feature in data.dense_features.items()
-        ]
-        vocabularies = {
-            table: Vocabulary.fit(
-                counter.finish(),
-                min_frequency=_first(self._tables[table]).min_frequency,
-                num_embeddings=_first(self._tables[table]).num_embeddings,
-            )
-            for table, counter in self._counters.items()
-        }
-        if data.label_kind is not LabelKind.click:
-            vocabularies[LABEL_CLASSES] = Vocabulary.fit(
-                self._classes.finish(), min_frequency=1, num_embeddings=None
-            )
-        schema = fitted_schema(
-            data,
-            dense=dense,
-            num_known={t: len(found.keys) for t, found in vocabularies.items()},
-            boundaries={
-                table: fit_boundaries(_first(self._tables[table]), sample)
-                for table, sample in self._samples.items()
-            },
-        )
-        return FittedTransforms(schema, vocabularies)
-
-    def _add_sparse(
-        self, name: str, feature: SparseFeature, typed: pa.Table, is_train: np.ndarray
-    ) -> None:
-        column = typed[f"sparse:{name}"].combine_chunks()
-        table = feature.table or name
-        if feature.encoding is Encoding.bucketize:
-            self._samples[table].add(column.to_numpy()[is_train])
-            return
-        texts, lengths = flat_texts(column)
-        is_counted = is_train if lengths is None else np.repeat(is_train, lengths)
-        self._distinct[name].add(texts, is_counted)
-        if table in self._counters:
-            self._counters[table].add(texts, is_counted)
-
-
-def _first(sharing: dict[str, SparseFeature]) -> SparseFeature:
-    return next(iter(sharing.values()))
 
 
 def fitted_schema(

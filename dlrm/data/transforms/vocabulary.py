@@ -44,17 +44,6 @@ class ValueCounter:
         self._num_pending = 0
         self._numbers_to = numbers_to
 
-    def add(
-        self, texts: pa.DictionaryArray, is_counted: np.ndarray | None = None
-    ) -> None:
-        """Count texts, or those of them where ``is_counted``."""
-        codes = texts.indices.to_numpy()
-        if is_counted is not None:
-            codes = codes[is_counted]
-        counts = np.bincount(codes, minlength=len(texts.dictionary))
-        used = np.flatnonzero(counts)
-        self.add_counts(texts.dictionary.take(pa.array(used)), counts[used])
-
     def add_counts(self, texts: pa.Array, counts: np.ndarray) -> None:
         """Take in texts, each ``counts`` times, which may be 0."""
         keys = texts.cast(pa.large_string())
@@ -125,26 +114,6 @@ class Vocabulary:
         self.counts = counts
         self._hashes: np.ndarray | None = None
         self._row_order = np.zeros(0, dtype=np.int32)
-
-    @classmethod
-    def fit(
-        cls, counted: pa.Table, *, min_frequency: int, num_embeddings: int | None
-    ) -> Vocabulary:
-        """Keep values seen ``min_frequency`` times, at most ``num_embeddings - 1``."""
-        frequent = counted.filter(pc.greater_equal(counted["count"], min_frequency))
-        order = vocabulary_order(
-            pa.concat_arrays(
-                [pa.array([], pa.large_string()), *frequent["key"].chunks]
-            ),
-            frequent["count"].to_numpy(),
-        )
-        if num_embeddings is not None:
-            order = order[: num_embeddings - 1]
-        chosen = frequent.take(pa.array(order)).combine_chunks()
-        keys = pa.concat_arrays(
-            [pa.array([], pa.large_string()), *chosen["key"].chunks]
-        )
-        return cls(keys, chosen["count"].to_numpy())
 
     @property
     def num_embeddings(self) -> int:

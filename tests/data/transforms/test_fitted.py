@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
+import tempfile
+
 import numpy as np
 import pytest
 
+from dlrm.config.data import Split
 from dlrm.config.errors import DataError
 from dlrm.config.features import (
     DenseFeature,
@@ -11,27 +15,45 @@ from dlrm.config.features import (
     OutOfRange,
     SparseFeature,
 )
+from dlrm.data.preparation.prepare import prepare_source
+from dlrm.data.storage.dataset import Dataset
 from dlrm.data.transforms.dense_columns import Moments
 from dlrm.data.transforms.fitted import FittedTransforms
-from dlrm.data.transforms.fitting import TransformFitter
 from dlrm.data.transforms.quantiles import QuantileSample
-from tests.data.raw import config, typed
+from tests.data.raw import ListSource, chunk, config, typed
 
 NAN = float("nan")
 
 
 def fit(data, *parts, train=None):
-    fitter = TransformFitter(data)
+    with tempfile.TemporaryDirectory() as folder:
+        return FittedTransforms.load(prepared(folder, data, *parts, train=train))
+
+
+def prepared(folder, data, *parts, train=None):
+    """Prepare a dataset, chunk by chunk; the rows where not ``train`` test."""
+    chunks, first_row = [], 2
     for index, part in enumerate(parts):
-        table = typed(data, labelled(part))
-        chosen = np.ones(table.num_rows, bool) if train is None else train[index]
-        fitter.add(table, np.array(chosen))
-    return fitter.finish()
+        columns = labelled(part)
+        size = len(columns["label"])
+        chosen = [True] * size if train is None else train[index]
+        columns["split"] = ["train" if is_train else "test" for is_train in chosen]
+        chunks.append(chunk(columns, first_row=first_row))
+        first_row += size
+    settings = dataclasses.replace(
+        data,
+        prepared=str(folder),
+        split=Split.column,
+        split_column="split",
+        all_clicks=True,
+        num_workers=1,
+    )
+    return prepare_source(settings, ListSource(chunks))
 
 
 def labelled(columns):
     size = len(next(iter(columns.values())))
-    return {"label": [0] * size, **columns}
+    return {"label": [1] * size, **columns}
 
 
 def encode(transforms, data, columns, observe=None):
@@ -329,13 +351,16 @@ def test_saved_transforms_encode_as_before(tmp_path):
         "h": ["p", "q", "r", None],
         "b": [4, 3, None, 1],
     }
-    fitted = fit(data, columns)
+    folder = prepared(tmp_path, data, columns)
+    fitted = FittedTransforms.load(folder)
     fitted.save(tmp_path)
     loaded = FittedTransforms.load(tmp_path)
     assert loaded.schema == fitted.schema
-    expected, found = encode(fitted, data, columns), encode(loaded, data, columns)
-    assert found.dense.tolist() == expected.dense.tolist()
-    assert found.one_hot.tolist() == expected.one_hot.tolist()
+    expected = Dataset.open(folder).split("train").gather(np.arange(4))
+    for transforms in (fitted, loaded):
+        found = encode(transforms, data, columns)
+        assert found.dense.tolist() == expected.dense.tolist()
+        assert found.one_hot.tolist() == expected.one_hot.tolist()
 
 
 def test_no_rows_encode_to_no_rows():
@@ -343,8 +368,7 @@ def test_no_rows_encode_to_no_rows():
         dense={"d": DenseFeature()},
         sparse={"v": SparseFeature(), "m": SparseFeature(multi_hot=True)},
     )
-    table = typed(data, {"label": [0], "d": [1], "v": ["a"], "m": [["p"]]})
-    fitter = TransformFitter(data)
-    fitter.add(table, np.array([True]))
-    rows = fitter.finish().encode(table.slice(0, 0))
+    columns = {"d": [1], "v": ["a"], "m": [["p"]]}
+    table = typed(data, labelled(columns))
+    rows = fit(data, columns).encode(table.slice(0, 0))
     assert (len(rows), rows.bag_values.size) == (0, 0)

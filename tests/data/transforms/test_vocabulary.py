@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,28 +14,52 @@ import dlrm.data.transforms.vocabulary as vocabulary_module
 from dlrm.config.errors import DatasetError
 from dlrm.config.features import Encoding, OutOfRange, SparseFeature
 from dlrm.config.schema import FittedSparse
+from dlrm.data.preparation.blocks import BlockStore, perform
+from dlrm.data.preparation.counting import CountTask
+from dlrm.data.preparation.merging import MergeTask
+from dlrm.data.preparation.spill import NUM_BUCKETS, SpillTask, blocks_of
+from dlrm.data.preparation.splits import TEST, TRAIN
+from dlrm.data.sources.chunk import ReadChunk
 from dlrm.data.transforms.hashing import hash_texts
 from dlrm.data.transforms.id_encoder import REFUSED, IdEncoder
 from dlrm.data.transforms.vocabulary import (
     SHARED_ROW_KEY,
-    ValueCounter,
     Vocabulary,
     row_key_hashes,
     vocabulary_path,
 )
+from tests.data.raw import chunk, config
 
 
-def count(*chunks):
-    counter = ValueCounter()
-    for chunk in chunks:
-        counter.add(pa.array(chunk, pa.string()).dictionary_encode())
-    return counter.finish()
+def fit(*chunks, min_frequency=1, num_embeddings=None, train=None):
+    """Count as ``prepare`` does, the rows where ``train`` or all; load the result."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        size = sum(map(len, chunks))
+        is_train = np.ones(size, bool) if train is None else np.array(train)
+        codes = folder / "codes"
+        codes.write_bytes(np.where(is_train, TRAIN, TEST).astype(np.int8).tobytes())
+        store, all_hashes = BlockStore(folder), (0, NUM_BUCKETS)
+        blocks = spilled(store, chunks)
+        perform(
+            CountTask(store, "part", ("t",), blocks, codes, all_hashes, min_frequency)
+        )
+        merging = MergeTask(
+            store, "merged", "t", ("t",), ("part",), num_embeddings, folder
+        )
+        return Vocabulary.load(folder, "t", perform(merging)["num_known"] + 1)
 
 
-def fit(values, min_frequency=1, num_embeddings=None):
-    return Vocabulary.fit(
-        count(values), min_frequency=min_frequency, num_embeddings=num_embeddings
-    )
+def spilled(store, chunks):
+    blocks, first = [], 0
+    data = config(sparse={"t": SparseFeature()})
+    for number, texts in enumerate(chunks):
+        raw = chunk({"label": [0] * len(texts), "t": pa.array(texts, pa.string())})
+        name = f"rows-{number}"
+        result = perform(SpillTask(store, name, ReadChunk(raw), data, ()))
+        blocks += blocks_of(store, name, result, first, ("sparse:t",))
+        first += len(texts)
+    return tuple(blocks)
 
 
 texts = st.lists(st.text(alphabet="abé", max_size=3), max_size=30)
@@ -45,9 +71,7 @@ def test_rows_go_by_falling_count_then_by_key(chunks, min_frequency, size):
     counted = Counter(text for chunk in chunks for text in chunk)
     frequent = [key for key, n in counted.items() if n >= min_frequency]
     frequent.sort(key=lambda key: (-counted[key], key.encode()))
-    found = Vocabulary.fit(
-        count(*chunks), min_frequency=min_frequency, num_embeddings=size
-    )
+    found = fit(*chunks, min_frequency=min_frequency, num_embeddings=size)
     assert found.keys.to_pylist() == frequent[: size - 1]
     assert found.counts.tolist() == [counted[key] for key in frequent[: size - 1]]
     assert found.num_embeddings <= size
@@ -59,16 +83,15 @@ def test_rows_go_by_falling_count_then_by_key(chunks, min_frequency, size):
 
 def test_counts_do_not_change_when_chunks_are_merged_often(monkeypatch):
     monkeypatch.setattr(vocabulary_module, "_MIN_PENDING", 2)
-    counted = count(["a", "b", "a"], ["c", "d", "e"], ["a"], ["b", "c"])
-    found = {row["key"]: row["count"] for row in counted.to_pylist()}
-    assert found == {"a": 3, "b": 2, "c": 2, "d": 1, "e": 1}
+    found = fit(["a", "b", "a"], ["c", "d", "e"], ["a"], ["b", "c"])
+    counts = dict(zip(found.keys.to_pylist(), found.counts.tolist(), strict=True))
+    assert counts == {"a": 3, "b": 2, "c": 2, "d": 1, "e": 1}
 
 
-def test_only_the_rows_asked_for_are_counted():
-    counter = ValueCounter()
-    values = pa.array(["a", "b", "a"]).dictionary_encode()
-    counter.add(values, np.array([True, False, False]))
-    assert counter.finish().to_pylist() == [{"key": "a", "count": 1}]
+def test_only_training_rows_are_counted():
+    found = fit(["a", "b", "a"], train=[True, False, False])
+    assert found.keys.to_pylist() == ["a"]
+    assert found.counts.tolist() == [1]
 
 
 def test_keys_of_one_hash_are_told_apart(monkeypatch):
