@@ -1,8 +1,9 @@
 """A made-up click log in the form of Criteo's Kaggle file, a function of its size.
 
 Each line is a label, 13 counts and 26 hexadecimal ids, some of both missing. Ids of a
-column follow a power law over as many values as that column of the real file has. Their
-text is a hash of the number, so that it has no order.
+column follow a power law over as many values as that column of the real file has: the
+lower its exponent, the more of them occur. Their text is a hash of the number, so that
+it has no order.
 """
 
 from __future__ import annotations
@@ -19,28 +20,31 @@ CARDINALITIES = (
 )  # fmt: skip
 """Distinct ids of each column of the Kaggle file."""
 _NUM_COUNTS = 13
-_EXPONENT = 1.05
+EXPONENT = 1.05
 _CLICK_RATE = 0.25
 _MISSING_COUNTS, _MISSING_IDS = 0.15, 0.04
 _ROWS_PER_WRITE = 65_536
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
 
 
-def write_criteo_log(path: Path, *, num_rows: int, seed: int = 0) -> None:
-    """Write the file, 65,536 rows at a time."""
+def write_criteo_log(
+    path: Path, *, num_rows: int, seed: int = 0, exponent: float = EXPONENT
+) -> None:
+    """Write the file, 65,536 rows at a time; ``exponent`` is above 0 and not 1."""
     with path.open("wb") as file:
         for start in range(0, num_rows, _ROWS_PER_WRITE):
             count = min(_ROWS_PER_WRITE, num_rows - start)
             random = np.random.Generator(np.random.Philox(key=[seed, start]))
-            file.write(_lines(random, count))
+            file.write(_lines(random, count, exponent))
 
 
-def _lines(random: np.random.Generator, count: int) -> memoryview:
+def _lines(random: np.random.Generator, count: int, exponent: float) -> memoryview:
     label = (random.random(count) < _CLICK_RATE).astype(np.int8)
     columns = [pa.array(label).cast(pa.string())]
     columns += [_counts(random, count) for _ in range(_NUM_COUNTS)]
     for column, size in enumerate(CARDINALITIES):
-        columns.append(_ids(random, count, column=column, num_values=size))
+        ranks = power_law_ranks(random.random(count), size, exponent=exponent)
+        columns.append(_ids(random, ranks, column=column))
     joined = pc.binary_join_element_wise(*columns, "\t")
     ended = pc.binary_join_element_wise(joined, pa.scalar(""), "\n")
     return memoryview(ended.cast(pa.large_string()).buffers()[2])[
@@ -55,21 +59,20 @@ def _counts(random: np.random.Generator, count: int) -> pa.Array:
     return pc.if_else(pa.array(random.random(count) < _MISSING_COUNTS), "", texts)
 
 
-def _ids(
-    random: np.random.Generator, count: int, *, column: int, num_values: int
-) -> pa.Array:
+def _ids(random: np.random.Generator, ranks: np.ndarray, *, column: int) -> pa.Array:
     """Return ids as eight hexadecimal digits, some missing."""
-    ranks = power_law_ranks(random.random(count), num_values)
     texts = _hexadecimal(_mixed(ranks + (column << 32)))
-    return pc.if_else(pa.array(random.random(count) < _MISSING_IDS), "", texts)
+    return pc.if_else(pa.array(random.random(ranks.size) < _MISSING_IDS), "", texts)
 
 
-def power_law_ranks(draws: np.ndarray, num_values: int) -> np.ndarray:
+def power_law_ranks(
+    draws: np.ndarray, num_values: int, *, exponent: float = EXPONENT
+) -> np.ndarray:
     """Return int64 ranks from 0 by inverting the continuous power law over draws.
 
     Zipf's law but for rounding, at a cost that does not grow with the number of values.
     """
-    power = 1 - _EXPONENT
+    power = 1 - exponent
     inner = 1 + draws * ((num_values + 1) ** power - 1)
     ranks = np.floor(inner ** (1 / power)).astype(np.int64) - 1
     capped: np.ndarray = np.minimum(ranks, num_values - 1)

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from dlrm.bench.criteo_log import write_criteo_log
+from dlrm.bench.criteo_log import EXPONENT, write_criteo_log
 from dlrm.bench.machine import describe_machine, machine_lines
 from dlrm.bench.pairs import Ratio, median_of, speed_ratio
 from dlrm.bench.watched_command import Watched, run_watched
 from dlrm.config.compose import save_config
 from dlrm.config.root import Config
+from dlrm.data.preparation.summary import PrepareSummary
 
 _THEIRS = "torchrec's scripts"
 _AGAIN = f"{_THEIRS} again"
@@ -31,6 +32,7 @@ def bench_preparation(
     their_rows: int,
     num_rounds: int,
     report: Callable[[str], None],
+    exponent: float = EXPONENT,
 ) -> dict[str, Any]:
     """Prepare a made-up log of ``num_rows``; theirs gets its first ``their_rows``.
 
@@ -42,7 +44,7 @@ def bench_preparation(
         folder = Path(name)
         report(f"Writing a log of {num_rows:,} rows ...")
         log, part = folder / "log.txt", folder / "part.txt"
-        write_criteo_log(log, num_rows=num_rows)
+        write_criteo_log(log, num_rows=num_rows, exponent=exponent)
         with log.open("rb") as whole, part.open("wb") as first:
             first.writelines(islice(whole, their_rows))
         data = dataclasses.replace(config.data, source=str(log), prepared="prepared")
@@ -55,12 +57,13 @@ def bench_preparation(
                 run = _ours if contestant == "dlrm" else _theirs
                 found[contestant].append(run(folder))
         log_bytes = log.stat().st_size
+        distinct_ids = _distinct_ids(folder)
     return _figures(
         machine,
         found,
         num_rows=num_rows,
         their_rows=min(their_rows, num_rows),
-        log_bytes=log_bytes,
+        log={"bytes": log_bytes, "exponent": exponent, "distinct_ids": distinct_ids},
     )
 
 
@@ -87,6 +90,13 @@ def _ours(folder: Path) -> Watched:
     return run_watched(command, name="dlrm prepare", folder=folder)
 
 
+def _distinct_ids(folder: Path) -> int:
+    """Count the distinct ids of the training rows, as the last preparation did."""
+    (dataset,) = (folder / "prepared").iterdir()
+    features = PrepareSummary.load(dataset).features.values()
+    return sum(feature.num_values or 0 for feature in features)
+
+
 def _theirs(folder: Path) -> Watched:
     out = folder / "theirs"
     shutil.rmtree(out, ignore_errors=True)
@@ -104,7 +114,7 @@ def _figures(
     *,
     num_rows: int,
     their_rows: int,
-    log_bytes: int,
+    log: dict[str, Any],
 ) -> dict[str, Any]:
     rows = {"dlrm": num_rows, _THEIRS: their_rows, _AGAIN: their_rows}
     seconds = {
@@ -118,7 +128,7 @@ def _figures(
         "machine": machine,
         "num_rounds": len(found["dlrm"]),
         "rows": rows,
-        "log_bytes": log_bytes,
+        "log": log,
         "rows_per_second": {
             name: dataclasses.asdict(median_of(1 / each))
             for name, each in seconds.items()
@@ -136,6 +146,7 @@ def _figures(
 def format_preparation(figures: dict[str, Any]) -> str:
     """Return the figures as the lines printed on a terminal."""
     lines = machine_lines(figures["machine"])
+    lines.append(f"distinct ids in training rows: {figures['log']['distinct_ids']:,}")
     for name, speed in figures["rows_per_second"].items():
         lines.append(
             f"{name:<26}{speed['median']:>12,.0f} rows/s [{speed['low']:,.0f}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +43,8 @@ HELP = CommandHelp(
         "rows": "prepare: rows to prepare (2000000); auc: scores (10000000); start: "
         "rows of the dataset (200000)",
         "their_rows": "prepare: rows that torchrec's method gets (50000)",
+        "skew": "prepare: exponent of the ids' power law (1.05); the lower, the more "
+        "distinct ids",
         "output": "a file for the figures as JSON",
         "roofline": "train: a file for the picture; output with .svg where not given",
     },
@@ -209,6 +212,7 @@ def _prepare(arguments: Arguments, num_rounds: int) -> _Found:
         their_rows=their_rows,
         num_rounds=num_rounds,
         report=print,
+        exponent=_skew(arguments),
     )
     return figures, format_preparation(figures)
 
@@ -245,6 +249,19 @@ def _serve(verb: str, folder: str) -> int:
     return 0
 
 
+def _skew(arguments: Arguments) -> float:
+    text = arguments.values.get("skew", "1.05")
+    try:
+        skew = float(text)
+    except ValueError:
+        skew = math.nan
+    if not 0 < skew <= 4 or skew == 1:
+        raise ConfigError(
+            f"skew must be a number in (0, 4] other than 1, but it is '{text}'."
+        )
+    return skew
+
+
 def _whole_number(arguments: Arguments, key: str, *, default: int, least: int) -> int:
     text = arguments.values.get(key, str(default))
     # Not isdigit: that takes digits which int does not.
@@ -259,7 +276,7 @@ _MEASURES = {
     "train": _Measure(
         _train, 15, frozenset({"steps", "against", "baseline", "roofline"})
     ),
-    "prepare": _Measure(_prepare, 3, frozenset({"rows", "their_rows"})),
+    "prepare": _Measure(_prepare, 3, frozenset({"rows", "their_rows", "skew"})),
     "load": _Measure(partial(_of_batches, _loading), 15, frozenset({"steps"})),
     "evaluate": _Measure(partial(_of_batches, _evaluation), 15, frozenset({"steps"})),
     "checkpoint": _Measure(_checkpoint, 5),

@@ -61,3 +61,13 @@ def test_ranks_follow_the_power_law():
     edges = np.arange(1, 52, dtype=float) ** -0.05
     expected = (edges[:-1] - edges[1:]) / (edges[0] - edges[-1])
     np.testing.assert_allclose(np.bincount(ranks) / 1e6, expected, atol=1e-5)
+
+
+def test_a_lower_exponent_has_more_distinct_ids(tmp_path: Path):
+    distinct = []
+    for exponent in (1.05, 0.5):
+        path = tmp_path / f"{exponent}.txt"
+        write_criteo_log(path, num_rows=3000, exponent=exponent)
+        ids = [line.split("\t")[14:] for line in path.read_text().splitlines()]
+        distinct.append(sum(len(set(column)) for column in zip(*ids, strict=True)))
+    assert distinct[0] < distinct[1]
