@@ -13,7 +13,7 @@ import numpy as np
 
 from dlrm.config.environment import read_environment
 
-_INTERFACE = 1
+_INTERFACE = 2
 _READ, _OUT_OF_MEMORY = 0, 4
 
 
@@ -69,7 +69,7 @@ class _Column(ctypes.Structure):
 
 def reads_text() -> bool:
     """Say whether ``read_text`` ever reads anything."""
-    return _library() is not None
+    return loaded() is not None
 
 
 def read_text(
@@ -87,7 +87,7 @@ def read_text(
     ``num_fields`` each, ``num_rows`` of them, and numbers that are empty, one of
     ``nulls`` or spelled in decimal digits. None also where the library was not built.
     """
-    library = _library()
+    library = loaded()
     if library is None:
         return None
     arrays = [
@@ -148,14 +148,14 @@ def _coded(
     )
     offsets = np.empty(num_texts.value + 1, np.int32)
     data = np.empty(num_bytes.value, np.uint8)
-    address = ctypes.c_void_p(offsets.ctypes.data)
-    library.dlrm_text_copy(found, place, address, ctypes.c_void_p(data.ctypes.data))
+    address = address_of(offsets)
+    library.dlrm_text_copy(found, place, address, address_of(data))
     return CodedTexts(codes, offsets, data)
 
 
 def count_lines(data: bytes, size: int) -> tuple[int, bool]:
     """Count the line ends among the first bytes; say whether a line is empty, too."""
-    library = _library()
+    library = loaded()
     if library is None:
         ends = np.flatnonzero(np.frombuffer(data, np.uint8, size) == ord("\n"))
         return ends.size, bool((np.diff(ends, prepend=-1) == 1).any())
@@ -166,26 +166,58 @@ def count_lines(data: bytes, size: int) -> tuple[int, bool]:
     return count, bool(has_blank.value)
 
 
+def order_by_hash(texts: CodedTexts) -> tuple[CodedTexts, np.ndarray] | None:
+    """Put texts in the order of the first byte of their hashes, otherwise as they came.
+
+    Also returns int32 [257], where those of each byte start. None where a text is of
+    more than 256 bytes, and without library.
+    """
+    library = loaded()
+    if library is None:
+        return None
+    codes, offsets = texts.codes.copy(), np.empty_like(texts.offsets)
+    data, starts = np.empty_like(texts.data), np.empty(257, np.int32)
+    answer = library.dlrm_text_order(
+        address_of(texts.offsets),
+        address_of(texts.data),
+        ctypes.c_int64(len(offsets) - 1),
+        address_of(codes),
+        ctypes.c_int64(len(codes)),
+        address_of(starts),
+        address_of(offsets),
+        address_of(data),
+    )
+    if answer == 1:
+        raise MemoryError(f"{len(data):,} bytes of text need more than there is")
+    return (CodedTexts(codes, offsets, data), starts) if answer == 0 else None
+
+
+def address_of(array: np.ndarray) -> ctypes.c_void_p:
+    """Return where a contiguous array's numbers lie."""
+    return ctypes.c_void_p(array.ctypes.data)
+
+
 def hash_texts_natively(offsets: np.ndarray, data: np.ndarray) -> np.ndarray | None:
     """Return the uint64 hash of each text of at most 256 bytes; None without library.
 
     ``offsets`` are int64 [texts + 1] into ``data``, uint8.
     """
-    library = _library()
+    library = loaded()
     if library is None:
         return None
     hashes = np.empty(len(offsets) - 1, np.uint64)
     library.dlrm_text_hash(
-        ctypes.c_void_p(offsets.ctypes.data),
-        ctypes.c_void_p(data.ctypes.data),
+        address_of(offsets),
+        address_of(data),
         ctypes.c_int64(hashes.size),
-        ctypes.c_void_p(hashes.ctypes.data),
+        address_of(hashes),
     )
     return hashes
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
+def loaded() -> ctypes.CDLL | None:
+    """Return the library; None where it was not built, or is not to be used."""
     if not read_environment().native:
         return None
     for file in text_library_files():
@@ -197,6 +229,7 @@ def _library() -> ctypes.CDLL | None:
             continue
         library.dlrm_text_free.argtypes = [ctypes.c_void_p]
         library.dlrm_text_lines.restype = ctypes.c_int64
+        library.dlrm_counter_new.restype = ctypes.c_void_p
         return library
     return None
 

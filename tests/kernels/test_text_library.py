@@ -133,7 +133,7 @@ def test_lines_are_counted_and_blank_ones_seen(data: bytes, drawn: st.DataObject
     expected = len(lines), b"" in lines
     assert text_library.count_lines(data, size) == expected
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_library, "_library", lambda: None)
+        patch.setattr(text_library, "loaded", lambda: None)
         assert text_library.count_lines(data, size) == expected
 
 
@@ -150,7 +150,7 @@ def test_hashes_are_those_of_the_definition(texts: list[str | None], start: int)
 
 
 def test_without_the_library_nothing_is_read(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(text_library, "_library", lambda: None)
+    monkeypatch.setattr(text_library, "loaded", lambda: None)
     assert read_one([b"a"], TEXT) is None
     offsets, data = np.zeros(1, np.int64), np.zeros(0, np.uint8)
     assert text_library.hash_texts_natively(offsets, data) is None

@@ -10,6 +10,7 @@ from dlrm.config.features import Encoding
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.contract.sample import Columns
 from dlrm.data.storage.rows import EncodedRows, starts_of
+from dlrm.data.transforms.whole_column import whole_column
 
 LABEL, TIME = "label", "time"
 NO_ID = -1
@@ -38,19 +39,19 @@ def pick_columns(
     times: np.ndarray | None,
 ) -> Columns:
     """Return some rows of a chunk, column by column."""
-    found: Columns = {LABEL: rows.labels[chosen]}
+    found: Columns = {LABEL: rows.labels.take(chosen)}
     if times is not None:
-        found[TIME] = times[chosen]
+        found[TIME] = times.take(chosen)
     for dense in schema.dense:
-        values = typed[f"dense:{dense.name}"].to_numpy()
-        found[number_column(dense.name)] = values[chosen]
+        values = whole_column(typed, f"dense:{dense.name}").to_numpy()
+        found[number_column(dense.name)] = values.take(chosen)
     for index, fitted in enumerate(schema.one_hot):
-        column = typed[f"sparse:{fitted.name}"].combine_chunks()
+        column = whole_column(typed, f"sparse:{fitted.name}")
         if fitted.feature.encoding is Encoding.bucketize:
-            found[number_column(fitted.name)] = column.to_numpy()[chosen]
+            found[number_column(fitted.name)] = column.to_numpy().take(chosen)
             continue
-        found[id_column(fitted.name)] = rows.one_hot[chosen, index]
-        codes = column.indices.to_numpy()[chosen]
+        found[id_column(fitted.name)] = rows.one_hot[:, index].take(chosen)
+        codes = column.indices.to_numpy().take(chosen)
         found[missing_column(fitted.name)] = _is_empty(column.dictionary, codes)
     return found | _bags(rows, schema, chosen)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dlrm.data.transforms.hashing import hash_texts, splitmix64
+from dlrm.data.transforms.whole_column import whole_column
 
 MAX_ROWS = 1 << 14
 _MAX_VALUES = 1 << 22
@@ -20,8 +21,8 @@ Columns = dict[str, np.ndarray]
 
 def row_keys(typed: pa.Table) -> np.ndarray:
     """Return a uint64 for each row, a function of its file and number alone."""
-    numbers = typed["__row"].to_numpy().astype(np.uint64)
-    files = typed["__file"].combine_chunks()
+    numbers = whole_column(typed, "__row").to_numpy().astype(np.uint64)
+    files = whole_column(typed, "__file")
     hashes = hash_texts(files.dictionary)
     if len(hashes) == 1:
         return splitmix64(numbers ^ hashes[0])
@@ -57,17 +58,19 @@ class RowSample:
 
     def __len__(self) -> int:
         """Count the rows kept."""
-        return sum(part.size for part in self._keys)
+        self._fit()
+        return self._num_held()
 
-    def chosen(self, keys: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return those of a chunk's rows that are chosen; ``keys`` are of all."""
-        found: np.ndarray = rows[keys[rows] <= self.limit]
-        return found
+    def chosen(self, keys: np.ndarray, is_own: np.ndarray) -> np.ndarray:
+        """Return which rows of a chunk are chosen, of those that are its own."""
+        return np.flatnonzero(is_own & (keys <= np.uint64(self.limit)))
 
     def take(self, keys: np.ndarray, columns: Columns) -> None:
         """Take in chosen rows."""
         if keys.size:
             self._append(keys, columns)
+        if self._num_held() > self._max_rows:
+            self._fit()
 
     def merge(self, other: RowSample) -> None:
         """Take in another sample's rows."""
@@ -75,11 +78,13 @@ class RowSample:
         for index, keys in enumerate(other._keys):
             own = {name: parts[index] for name, parts in other._columns.items()}
             self._append(keys, own)
-        if self._keys:
-            self._thin()
+        # Joining what many samples hold costs more than to hold a little more.
+        if self._num_held() > 2 * self._max_rows:
+            self._fit()
 
     def to_arrays(self) -> Columns:
         """Return what is kept, its keys and limit, by name."""
+        self._fit()
         if not self._keys:
             return {"limit": np.array([self.limit], dtype=np.uint64)}
         return {
@@ -100,6 +105,7 @@ class RowSample:
 
     def columns(self) -> Columns:
         """Return the rows in order of their keys, column by column."""
+        self._fit()
         if not self._keys:
             return {}
         order = np.argsort(np.concatenate(self._keys), kind="stable")
@@ -107,18 +113,20 @@ class RowSample:
             name: np.concatenate(parts)[order] for name, parts in self._columns.items()
         }
 
+    def _num_held(self) -> int:
+        return sum(part.size for part in self._keys)
+
     def _append(self, keys: np.ndarray, columns: Columns) -> None:
         self._keys.append(keys)
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
-        if len(self) > self._max_rows:
-            while sum(int((k <= self.limit).sum()) for k in self._keys) > (
-                self._max_rows
-            ):
-                self.limit >>= 1
-            self._thin()
 
-    def _thin(self) -> None:
+    def _fit(self) -> None:
+        """Lower the limit until few enough rows are chosen, and keep just these."""
+        while self._num_chosen() > self._max_rows:
+            self.limit >>= 1
+        if self._num_chosen() == self._num_held() and len(self._keys) < 2:
+            return
         keys = np.concatenate(self._keys)
         is_kept = keys <= self.limit
         self._keys = [keys[is_kept]]
@@ -126,3 +134,6 @@ class RowSample:
             name: [np.concatenate(parts)[is_kept]]
             for name, parts in self._columns.items()
         }
+
+    def _num_chosen(self) -> int:
+        return sum(int((keys <= self.limit).sum()) for keys in self._keys)

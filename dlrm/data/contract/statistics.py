@@ -16,11 +16,13 @@ from dlrm.config.errors import DataError
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.columns.canonical_text import canonical_text
 from dlrm.data.columns.parse_numbers import parse_times
+from dlrm.data.contract import array_bytes
 from dlrm.data.contract.picking import pick_columns
 from dlrm.data.contract.row_hashes import HashSketch, quick_keys, row_hashes
 from dlrm.data.contract.sample import RowSample, row_keys
 from dlrm.data.storage.rows import EncodedRows
 from dlrm.data.transforms.hashing import hash_texts
+from dlrm.data.transforms.whole_column import whole_column
 
 
 class RowStatistics:
@@ -80,6 +82,11 @@ class RowStatistics:
         self.ids.take_arrays(below("ids/"))
 
 
+def columns_watched(data: DataConfig) -> tuple[str, ...]:
+    """Name the typed raw columns that a ``Gathering`` looks at."""
+    return f"raw:{data.time_column}", f"raw:{data.id_column}"
+
+
 class Gathering:
     """Statistics of several groups of rows, such as splits, gathered in one pass."""
 
@@ -109,19 +116,21 @@ class Gathering:
         id_hashes = self._id_hashes(typed)
         chosen_rows = []
         for code, group in enumerate(self.groups):
-            own = np.flatnonzero(codes == code)
-            chosen_rows.append(group.sample.chosen(keys, own))
+            is_own = codes == code
+            chosen_rows.append(group.sample.chosen(keys, is_own))
+            own = np.flatnonzero(is_own)
             if not own.size:
                 continue
             group.num_rows += own.size
-            group.num_positives += float(rows.labels[own].sum(dtype=np.float64))
-            chosen = own[quick[own] <= np.uint64(group.rows.limit)]
-            group.rows.add(quick[chosen], row_hashes(rows, chosen))
+            group.num_positives += float(rows.labels.take(own).sum(dtype=np.float64))
+            chosen = np.flatnonzero(is_own & (quick <= np.uint64(group.rows.limit)))
+            group.rows.add(quick.take(chosen), row_hashes(rows, chosen))
             if id_hashes is not None:
-                known = own[id_hashes[own] <= np.uint64(group.ids.limit)]
-                group.ids.add(id_hashes[known], id_hashes[known])
+                is_low = id_hashes <= np.uint64(group.ids.limit)
+                known = id_hashes[is_own & is_low]
+                group.ids.add(known, known)
             if times is not None:
-                group.num_backward += int((np.diff(times[own]) < 0).sum())
+                group.num_backward += int((np.diff(times.take(own)) < 0).sum())
         # Of all groups at once: looking at a column costs more than a few rows of it.
         every = np.concatenate(chosen_rows)
         columns = pick_columns(typed, rows, self._schema, every, times)
@@ -160,26 +169,19 @@ class Gathering:
             own.merge(others)
 
     def to_bytes(self) -> bytes:
-        """Return all groups as one Arrow batch: a row, a list an array."""
-        lists: dict[str, pa.Array] = {}
-        for code, group in enumerate(self.groups):
-            for name, array in group.to_arrays().items():
-                ends = pa.array([0, array.size], pa.int32())
-                values = pa.array(array.reshape(-1), from_pandas=False)
-                lists[f"{code}/{name}"] = pa.ListArray.from_arrays(ends, values)
-        batch = pa.record_batch(lists)
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        return bytes(sink.getvalue())
+        """Return all groups, for ``merge``."""
+        arrays = {
+            f"{code}/{name}": array
+            for code, group in enumerate(self.groups)
+            for name, array in group.to_arrays().items()
+        }
+        return array_bytes.to_bytes(arrays)
 
     def _merge_bytes(self, data: bytes) -> None:
-        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-            batch = reader.read_next_batch()
         arrays: list[dict[str, np.ndarray]] = [{} for _ in self.groups]
-        for field, column in zip(batch.schema.names, batch.columns, strict=True):
+        for field, array in array_bytes.from_bytes(data).items():
             code, _, name = field.partition("/")
-            arrays[int(code)][name] = column.values.to_numpy(zero_copy_only=False)
+            arrays[int(code)][name] = array
         for group, own in zip(self.groups, arrays, strict=True):
             part = RowStatistics(self._schema)
             part.take_arrays(own)
@@ -187,12 +189,12 @@ class Gathering:
 
     def _times(self, typed: pa.Table) -> np.ndarray | None:
         if "time" in typed.column_names:
-            return typed["time"].to_numpy()
+            return whole_column(typed, "time").to_numpy()
         column = f"raw:{self._data.time_column}"
         if column not in typed.column_names:
             return None
         try:
-            return parse_times(typed[column].combine_chunks(), column).values
+            return parse_times(whole_column(typed, column), column).values
         except DataError:
             return None  # Kept beside the rows and used for nothing else.
 
@@ -200,7 +202,7 @@ class Gathering:
         column = f"raw:{self._data.id_column}"
         if column not in typed.column_names:
             return None
-        values = typed[column].combine_chunks()
+        values = whole_column(typed, column)
         if pa.types.is_nested(values.type):
             return None
         return hash_texts(canonical_text(values, column))

@@ -1,39 +1,32 @@
-"""Put encoded blocks into shards: a task for a shard's records, one for its side."""
+"""Finish shards: a task for a shard's records, one for its bags, one for its side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlrm.config.data import SPLITS
+import numpy as np
+import pyarrow as pa
+
+from dlrm.config.data import SPLITS, DataConfig
 from dlrm.config.durable import writing_to
 from dlrm.data.preparation.blocks import BlockStore, BlockWriter
 from dlrm.data.preparation.encoding import EncodedPart
-from dlrm.data.storage.layout import RecordLayout, shard_name, side_name
+from dlrm.data.preparation.kept_columns import ORIGIN_COLUMNS, side_table
+from dlrm.data.preparation.shard_plan import Part, ShardPlan
+from dlrm.data.preparation.spill import SpilledBlock
+from dlrm.data.storage.layout import RecordLayout
 from dlrm.data.storage.manifest import FileRecord, crc32_of
-from dlrm.data.storage.shards import ROWS_PER_SHARD, ShardFiles, SideFile
-
-
-@dataclass(frozen=True, slots=True)
-class ShardPlan:
-    """Which rows of which blocks make one shard."""
-
-    split: str
-    index: int
-    parts: tuple[tuple[str, int, int], ...]
-    """Name of the encoded block, first of its rows of this split, and end."""
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the shard."""
-        return sum(stop - start for _, start, stop in self.parts)
+from dlrm.data.storage.records_file import RecordsFile
+from dlrm.data.storage.shard_files import BagFiles
+from dlrm.data.storage.side_file import SideFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssembleTask:
-    """Write files of one shard, in their place."""
+    """Finish files of one shard, in their place."""
 
     store: BlockStore
     name: str
@@ -51,12 +44,6 @@ class AssembleTask:
                 return False
         return True
 
-    def parts(self) -> Iterator[EncodedPart]:
-        """Yield the shard's rows in order."""
-        for name, start, stop in self.plan.parts:
-            file = self.store.open(name)
-            yield EncodedPart(file, self.plan.split, start, stop)
-
     def described(self, records: Mapping[Path, FileRecord]) -> dict[str, Any]:
         """Return the files as JSON data."""
         return {
@@ -69,43 +56,72 @@ class AssembleTask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordsTask(AssembleTask):
-    """Write a shard's records and bags."""
+    """Force a shard's records to disk, which lie in their place."""
+
+    num_words: int
+    crc32s: tuple[int, ...]
+    """Of the plan's parts."""
+
+    def make(self, out: BlockWriter) -> dict[str, Any]:
+        """Wait for the disk."""
+        del out
+        file = RecordsFile(self.plan.shard(self.made), self.num_words)
+        sizes = (part.num_rows for part in self.plan.parts)
+        found = file.finish(zip(self.crc32s, sizes, strict=True))
+        return self.described({file.path: found})
+
+    def still_holds(self, result: dict[str, Any]) -> bool:
+        """Say that it does not: rows may have been written since."""
+        del result
+        return False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BagsTask(AssembleTask):
+    """Write a shard's bags."""
 
     layout: RecordLayout
+    encoded: tuple[str, ...]
+    """Names of the encoded blocks of the plan's parts."""
 
     def make(self, out: BlockWriter) -> dict[str, Any]:
         """Copy them from the encoded blocks."""
         del out
-        folder = self.made / self.plan.split / shard_name(self.plan.index)
-        with writing_to(folder):
-            shard = ShardFiles.create(folder, self.layout)
+        shard = self.plan.shard(self.made)
+        with writing_to(shard):
+            bags = BagFiles.create(shard, self.layout)
             try:
-                for part in self.parts():
-                    self._copy(part, shard)
-                return self.described(shard.finish())
+                for name, part in zip(self.encoded, self.plan.parts, strict=True):
+                    self._copy(name, part, bags)
+                return self.described(bags.finish())
             finally:
-                shard.release()
+                bags.release()
 
-    def _copy(self, part: EncodedPart, shard: ShardFiles) -> None:
-        records = part.records(self.layout)
-        if not self.layout.num_multi_hot:
-            shard.append(records)
-            return
-        ends = part.value_ends()
-        weights = part.values("weights", ends) if self.layout.weighted else None
-        shard.append(records, ends, part.values("values", ends), weights)
+    def _copy(self, name: str, part: Part, bags: BagFiles) -> None:
+        split, file = self.plan.split, self.store.open(name)
+        encoded = EncodedPart(file, split, part.start, part.stop)
+        ends = encoded.value_ends()
+        weights = encoded.values("weights", ends) if self.layout.weighted else None
+        bags.append(ends, encoded.values("values", ends), weights)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SideTask(AssembleTask):
     """Write the Parquet file beside a shard."""
 
+    blocks: tuple[SpilledBlock, ...]
+    """Of the plan's parts."""
+    codes: Path
+    data: DataConfig
+    kept: tuple[str, ...]
+    raw_types: Mapping[str, pa.DataType]
+
     def make(self, out: BlockWriter) -> dict[str, Any]:
-        """Copy the side columns from the encoded blocks."""
+        """Pick the side columns of the rows that were set aside."""
         del out
-        path = self.made / self.plan.split / side_name(self.plan.index)
+        path = self.plan.side(self.made)
         with writing_to(path):
-            tables = (part.side() for part in self.parts())
+            tables = self._tables()
             first = next(tables)
             file = SideFile.create(path, first.schema)
             try:
@@ -116,31 +132,21 @@ class SideTask(AssembleTask):
             finally:
                 file.release()
 
+    def _tables(self) -> Iterator[pa.Table]:
+        code = SPLITS.index(self.plan.split)
+        wanted = self._typed_columns()
+        for block, part in zip(self.blocks, self.plan.parts, strict=True):
+            own = np.flatnonzero(block.codes(self.codes) == code)
+            rows = pa.array(own[part.start : part.stop])
+            found = (name for name in block.names() if name in wanted)
+            typed = pa.table({name: block.column(name).take(rows) for name in found})
+            yield side_table(typed, self.data, self.kept, self.raw_types)
 
-def plan_shards(
-    names: Sequence[str],
-    sizes: Sequence[Mapping[str, int]],
-    *,
-    rows_per_shard: int = ROWS_PER_SHARD,
-) -> list[ShardPlan]:
-    """Cut each split's rows, block after block, into shards.
-
-    ``sizes`` are the rows of each split that the encoded blocks ``names`` hold.
-    """
-    plans = []
-    for split in SPLITS:
-        parts: list[tuple[str, int, int]] = []
-        room, index = rows_per_shard, 0
-        for name, by_split in zip(names, sizes, strict=True):
-            start = 0
-            while start < by_split[split]:
-                stop = min(by_split[split], start + room)
-                parts.append((name, start, stop))
-                room -= stop - start
-                start = stop
-                if room == 0:
-                    plans.append(ShardPlan(split, index, tuple(parts)))
-                    parts, room, index = [], rows_per_shard, index + 1
-        if parts:
-            plans.append(ShardPlan(split, index, tuple(parts)))
-    return plans
+    def _typed_columns(self) -> set[str]:
+        """Name the typed columns that the side columns may be made of."""
+        features = self.data.sparse_features.items()
+        return {
+            *ORIGIN_COLUMNS,
+            *(f"raw:{column}" for column in self.kept),
+            *(f"sparse:{n}" for n, f in features if (f.column or n) in self.kept),
+        }

@@ -20,7 +20,8 @@ from dlrm.data.preparation.blocks import BlockStore, BlockWriter, FinishedBlock
 from dlrm.data.preparation.spill import NUM_BUCKETS, SpilledBlock, column_of
 from dlrm.data.preparation.splits import TRAIN
 from dlrm.data.transforms.fitted import flat_texts
-from dlrm.data.transforms.vocabulary import ValueCounter, vocabulary_order
+from dlrm.data.transforms.value_counter import bytes_a_value, value_counter
+from dlrm.data.transforms.vocabulary import vocabulary_order
 
 NUMBERS, SIZES, RANKS, COUNTS, STARTS, TEXTS = (
     "numbers", "sizes", "ranks", "counts", "starts", "texts",
@@ -28,10 +29,6 @@ NUMBERS, SIZES, RANKS, COUNTS, STARTS, TEXTS = (
 """Sections of a counted part: the number of each text of each block, how many texts
 each block has, the rank of each number (-1 for values that are too rare), and the
 values by rank: their counts, and their texts as offsets and bytes."""
-_BYTES_A_VALUE = 260
-"""What counting holds of a distinct value while it merges, its text apart."""
-_COPIES = 5
-"""Of the text."""
 _LOOKED_AT = 2
 """Buckets of which the distinct values are counted to estimate all."""
 
@@ -51,7 +48,7 @@ class CountTask:
 
     def make(self, out: BlockWriter) -> dict[str, Any]:
         """Write the values by rank, and where each block's texts stand among them."""
-        counter = ValueCounter(lambda numbers: out.append(NUMBERS, numbers))
+        counter = value_counter(lambda numbers: out.append(NUMBERS, numbers))
         out.append(NUMBERS, b"")
         sizes = []
         for block in self.blocks:
@@ -94,7 +91,8 @@ class CutTask:
         columns = [column_of(feature) for feature in self.features]
         num_texts = sum(b.num_texts(name) for b in self.blocks for name in columns)
         num_parts = 1
-        if num_texts * (_BYTES_A_VALUE + 8 * _COPIES) > self.memory_bytes:
+        size, copies = bytes_a_value()
+        if num_texts * (size + 8 * copies) > self.memory_bytes:
             wanted = -(-self._estimated_bytes(columns) // self.memory_bytes)
             num_parts = max(1, min(wanted, NUM_BUCKETS))
         bounds = [NUM_BUCKETS * part // num_parts for part in range(num_parts + 1)]
@@ -105,7 +103,7 @@ class CutTask:
         return bool(result["memory_bytes"] == self.memory_bytes)
 
     def _estimated_bytes(self, columns: Sequence[str]) -> int:
-        counter = ValueCounter()
+        counter = value_counter()
         for block in self.blocks:
             for name in columns:
                 texts, _ = flat_texts(block.column(name))
@@ -114,8 +112,8 @@ class CutTask:
                 counter.add_counts(texts.dictionary[:stop], counts)
         keys, _ = _columns(counter.finish())
         text_bytes = int(sum(b.size for b in keys.buffers()[2:] if b is not None))
-        size = len(keys) * _BYTES_A_VALUE + _COPIES * text_bytes
-        return size * NUM_BUCKETS // _LOOKED_AT
+        size, copies = bytes_a_value()
+        return (len(keys) * size + copies * text_bytes) * NUM_BUCKETS // _LOOKED_AT
 
 
 def ranked_keys(part: FinishedBlock, start: int, stop: int) -> pa.Array:

@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dlrm.config.data import SPLITS, DataConfig
 from dlrm.config.progress import Progress
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.contract.statistics import Gathering
-from dlrm.data.preparation.assembling import (
-    RecordsTask,
-    ShardPlan,
-    SideTask,
-    plan_shards,
-)
+from dlrm.data.preparation.assembling import BagsTask, RecordsTask, SideTask
 from dlrm.data.preparation.blocks import BlockStore, Task
 from dlrm.data.preparation.encoding import EncodeTask, RowsOfTexts, has_vocabulary
 from dlrm.data.preparation.read_pass import ReadRows
+from dlrm.data.preparation.shard_plan import Place, ShardPlan, places_of, plan_shards
 from dlrm.data.preparation.spill import column_of
 from dlrm.data.preparation.split_tally import SplitTally
 from dlrm.data.preparation.workers import Workers
 from dlrm.data.storage.layout import RecordLayout
 from dlrm.data.storage.manifest import FileRecord
+from dlrm.data.storage.records_file import RecordsFile
 
 _ENCODED_NAME = "encoded-{:07d}"
 
@@ -42,7 +41,7 @@ class EncodedRowsOnDisk:
 
 @dataclass(frozen=True, slots=True)
 class EncodePass:
-    """One pass over the blocks, and one over what it gives."""
+    """One pass over the blocks, and what is left to do for each shard."""
 
     data: DataConfig
     store: BlockStore
@@ -65,15 +64,45 @@ class EncodePass:
         gathered = Gathering(
             self.data, self.schema, len(SPLITS), expected_rows=self.split_rows
         )
-        names, sizes = self._encode(workers, tally, gathered)
-        plans = plan_shards(names, sizes, rows_per_shard=self.rows_per_shard)
-        files = self._assemble(workers, plans, made)
+        plans = plan_shards(self._sizes(), rows_per_shard=self.rows_per_shard)
+        crc32s = self._encode(workers, plans, made, tally, gathered)
+        files = self._assemble(workers, plans, made, crc32s)
         splits: dict[str, list[int]] = {}
         for plan in plans:
             splits.setdefault(plan.split, []).append(plan.num_rows)
         return EncodedRowsOnDisk(tally, gathered, splits, files)
 
-    def _encode_tasks(self) -> Iterator[EncodeTask]:
+    def _sizes(self) -> list[list[int]]:
+        """Count each block's rows of each split."""
+        dealt = (block.codes(self.codes) for block in self.rows.blocks)
+        return [np.bincount(codes, minlength=len(SPLITS)).tolist() for codes in dealt]
+
+    def _encode(
+        self,
+        workers: Workers,
+        plans: Sequence[ShardPlan],
+        made: Path,
+        tally: SplitTally,
+        gathered: Gathering,
+    ) -> dict[Path, list[int]]:
+        """Encode all blocks; return the CRC-32 of each shard's parts, by folder."""
+        layout = RecordLayout.of(self.schema)
+        for plan in plans:
+            RecordsFile(plan.shard(made), layout.num_words).make(plan.num_rows)
+        places = places_of(plans, len(self.rows.blocks), made, layout.num_words)
+        found: dict[Path, list[int]] = {plan.shard(made): [] for plan in plans}
+        results = workers.results(self._encode_tasks(places))
+        with Progress(sum(self.split_rows), "Encoding", "rows") as progress:
+            for number, result in enumerate(results):
+                for place, crc32 in zip(places[number], result["crc32"], strict=True):
+                    found[place.file.shard].append(crc32)
+                tally.merge(result["tally"])
+                encoded = self.store.open(_ENCODED_NAME.format(number))
+                gathered.merge(encoded.read("gathered"))
+                progress.update(result["num_rows"])
+        return found
+
+    def _encode_tasks(self, places: Sequence[Sequence[Place]]) -> Iterator[EncodeTask]:
         tables = has_vocabulary(self.schema)
         starts = dict.fromkeys(tables, 0)
         for number, block in enumerate(self.rows.blocks):
@@ -91,37 +120,21 @@ class EncodePass:
                 self.schema,
                 rows,
                 self.codes,
-                self.rows.raw_types,
                 self.split_rows,
+                tuple(places[number]),
             )
 
-    def _encode(
-        self, workers: Workers, tally: SplitTally, gathered: Gathering
-    ) -> tuple[list[str], list[dict[str, int]]]:
-        """Encode all blocks; return their names, and their rows by split."""
-        total = sum(self.split_rows)
-        names: list[str] = []
-        sizes: list[dict[str, int]] = []
-        with Progress(total, "Encoding", "rows") as progress:
-            for number, result in enumerate(workers.results(self._encode_tasks())):
-                names.append(_ENCODED_NAME.format(number))
-                sizes.append(result["num_rows"])
-                tally.merge(result["tally"])
-                gathered.merge(self.store.open(names[-1]).read("gathered"))
-                progress.update(sum(result["num_rows"].values()))
-        return names, sizes
-
     def _assemble(
-        self, workers: Workers, plans: Sequence[ShardPlan], made: Path
+        self,
+        workers: Workers,
+        plans: Sequence[ShardPlan],
+        made: Path,
+        crc32s: Mapping[Path, Sequence[int]],
     ) -> dict[str, FileRecord]:
-        """Write all shards; return their files."""
+        """Finish all shards; return their files."""
         tasks: list[Task] = []
-        layout = RecordLayout.of(self.schema)
         for plan in sorted(plans, key=lambda plan: -plan.num_rows):
-            common: dict[str, Any] = {"store": self.store, "made": made, "plan": plan}
-            name = f"{plan.split}-{plan.index:05d}"
-            tasks.append(SideTask(name=f"side-{name}", **common))
-            tasks.append(RecordsTask(name=f"records-{name}", layout=layout, **common))
+            tasks += self._assemble_tasks(plan, made, tuple(crc32s[plan.shard(made)]))
         files = {}
         with Progress(len(tasks), "Writing", "files") as progress:
             for result in workers.results(tasks):
@@ -129,3 +142,31 @@ class EncodePass:
                     files[name] = FileRecord(size, crc32)
                 progress.update()
         return files
+
+    def _assemble_tasks(
+        self, plan: ShardPlan, made: Path, crc32s: tuple[int, ...]
+    ) -> Iterator[Task]:
+        layout = RecordLayout.of(self.schema)
+        common: dict[str, Any] = {"store": self.store, "made": made, "plan": plan}
+        name = f"{plan.split}-{plan.index:05d}"
+        numbers = [part.block for part in plan.parts]
+        yield SideTask(
+            name=f"side-{name}",
+            blocks=tuple(self.rows.blocks[number] for number in numbers),
+            codes=self.codes,
+            data=self.data,
+            kept=self.schema.kept_columns,
+            raw_types=self.rows.raw_types,
+            **common,
+        )
+        if layout.num_multi_hot:
+            encoded = tuple(_ENCODED_NAME.format(number) for number in numbers)
+            yield BagsTask(
+                name=f"bags-{name}", layout=layout, encoded=encoded, **common
+            )
+        yield RecordsTask(
+            name=f"records-{name}",
+            num_words=layout.num_words,
+            crc32s=crc32s,
+            **common,
+        )

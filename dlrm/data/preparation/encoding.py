@@ -1,4 +1,4 @@
-"""Encode a block: its rows of each split as records, ready to be put into shards."""
+"""Encode a block: its records go where they stay, its bags beside them for a while."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from dlrm.config.data import SPLITS, DataConfig
 from dlrm.config.features import Encoding
 from dlrm.config.schema import FeatureSchema
-from dlrm.data.contract.statistics import Gathering
+from dlrm.data.contract.statistics import Gathering, columns_watched
 from dlrm.data.preparation.blocks import BlockStore, BlockWriter, FinishedBlock
-from dlrm.data.preparation.kept_columns import side_table
 from dlrm.data.preparation.merging import rows_section
+from dlrm.data.preparation.shard_plan import Place
 from dlrm.data.preparation.spill import SpilledBlock
 from dlrm.data.preparation.split_tally import SplitTally
-from dlrm.data.storage.layout import FLOAT, INT, START, RecordLayout
+from dlrm.data.storage.layout import FLOAT, INT, START
 from dlrm.data.storage.rows import EncodedRows, starts_of
+from dlrm.data.storage.split_rows import gather_ragged
 from dlrm.data.transforms.fitted import FittedTransforms
 from dlrm.data.transforms.id_encoder import KnownRows
 from dlrm.data.transforms.vocabulary import LABEL_CLASSES
-
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,38 +55,51 @@ class EncodeTask:
     rows: Mapping[str, RowsOfTexts]
     """By feature with a vocabulary, and for classes."""
     codes: Path
-    raw_types: Mapping[str, pa.DataType]
     split_rows: tuple[int, ...]
     """Rows of each split, of all blocks together."""
+    places: tuple[Place, ...]
+    """Where the records go."""
 
     def make(self, out: BlockWriter) -> dict[str, Any]:
-        """Write sections for each split; return what was counted."""
-        typed = self.block.table()
+        """Write records in place, and sections for bags; return what was counted."""
+        typed = self.block.table(leave_out=self._only_kept())
         codes = self.block.codes(self.codes)
-        transforms = self._transforms()
         tally = SplitTally()
-        rows = transforms.encode(typed, tally.observer(codes))
+        encoded = self._transforms().encode_columns(typed, tally.observer(codes))
+        rows = encoded.rows
         tally.add(rows, codes)
         gathered = Gathering(
             self.data, self.schema, len(SPLITS), expected_rows=self.split_rows
         )
         gathered.update(typed, rows, codes)
-        kept = self.schema.kept_columns
-        side = side_table(typed, self.data, kept, self.raw_types)
-        packed = _Packed.of(RecordLayout.of(self.schema), rows, side)
-        sizes = {}
-        for code, split in enumerate(SPLITS):
-            chosen = np.flatnonzero(codes == code)
-            sizes[split] = chosen.size
-            if chosen.size:
-                packed.write(out, split, chosen)
+        chosen = {
+            split: np.flatnonzero(codes == code) for code, split in enumerate(SPLITS)
+        }
+        written = [
+            place.write(encoded.columns, chosen[place.split]) for place in self.places
+        ]
+        if rows.bag_lengths.shape[1]:
+            for split, own in chosen.items():
+                _write_bags(out, split, rows, own)
         out.append("gathered", gathered.to_bytes())
-        return {"num_rows": sizes, "tally": tally.counts()}
+        return {"num_rows": len(rows), "tally": tally.counts(), "crc32": written}
 
     def still_holds(self, result: dict[str, Any]) -> bool:
-        """Say that rows hold: whatever would change them starts the work anew."""
-        del result
-        return True
+        """Say whether the records still lie in place.
+
+        Whatever would change the rows starts the work anew.
+        """
+        written = result["crc32"]
+        return len(written) == len(self.places) and all(
+            place.holds(crc32)
+            for place, crc32 in zip(self.places, written, strict=True)
+        )
+
+    def _only_kept(self) -> list[str]:
+        """Name the columns that are for the side alone."""
+        used = columns_watched(self.data)
+        names = (name for name in self.block.names() if name.startswith("raw:"))
+        return [name for name in names if name not in used]
 
     def _transforms(self) -> FittedTransforms:
         known = {name: KnownRows(of.read(name)) for name, of in self.rows.items()}
@@ -97,21 +108,12 @@ class EncodeTask:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPart:
-    """Some rows of one split of one encoded block."""
+    """The bags of some rows of one split of one encoded block."""
 
     file: FinishedBlock
     split: str
     start: int
     stop: int
-
-    def records(self, layout: RecordLayout) -> np.ndarray:
-        """Return int32 [R, words]."""
-        words = layout.num_words
-        size = (self.stop - self.start) * words
-        found = self.file.numbers(
-            f"{self.split}/records", INT, self.start * words, size
-        )
-        return found.reshape(-1, words)
 
     def value_ends(self) -> np.ndarray:
         """Return int64 [R + 1]: where each row's ids end, and the first one's start."""
@@ -123,12 +125,6 @@ class EncodedPart:
         dtype = INT if name == "values" else FLOAT
         first, last = int(ends[0]), int(ends[-1])
         return self.file.numbers(f"{self.split}/{name}", dtype, first, last - first)
-
-    def side(self) -> pa.Table:
-        """Return the side columns."""
-        data = pa.py_buffer(self.file.read(f"{self.split}/side"))
-        with pa.ipc.open_stream(data) as reader:
-            return reader.read_all().slice(self.start, self.stop - self.start)
 
 
 def has_vocabulary(schema: FeatureSchema) -> dict[str, str]:
@@ -143,38 +139,15 @@ def has_vocabulary(schema: FeatureSchema) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """A block's rows as records, in file order."""
-
-    records: np.ndarray
-    rows: EncodedRows
-    side: pa.Table
-    has_bags: bool
-
-    @classmethod
-    def of(cls, layout: RecordLayout, rows: EncodedRows, side: pa.Table) -> _Packed:
-        return cls(layout.pack(rows), rows, side, layout.num_multi_hot > 0)
-
-    def write(self, out: BlockWriter, split: str, chosen: np.ndarray) -> None:
-        """Write the rows with these numbers as those of ``split``."""
-        is_all = chosen.size == len(self.rows)
-        records = self.records if is_all else self.records.take(chosen, axis=0)
-        out.append(f"{split}/records", records)
-        if self.has_bags:
-            self._write_bags(out, split, chosen)
-        side = self.side if is_all else self.side.take(pa.array(chosen))
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, side.schema, options=_OPTIONS) as writer:
-            writer.write_table(side)
-        out.append(f"{split}/side", memoryview(sink.getvalue()))
-
-    def _write_bags(self, out: BlockWriter, split: str, chosen: np.ndarray) -> None:
-        starts = self.rows.value_starts()
-        lengths = np.diff(starts)[chosen]
-        own = starts_of(lengths)
-        values = np.arange(int(own[-1])) + np.repeat(starts[chosen] - own[:-1], lengths)
-        out.append(f"{split}/ends", own.astype(START))
-        out.append(f"{split}/values", self.rows.bag_values[values])
-        if self.rows.bag_weights is not None:
-            out.append(f"{split}/weights", self.rows.bag_weights[values])
+def _write_bags(
+    out: BlockWriter, split: str, rows: EncodedRows, chosen: np.ndarray
+) -> None:
+    """Write the bags of the rows with these numbers as those of ``split``."""
+    starts = rows.value_starts()
+    lengths = np.diff(starts)[chosen]
+    own = starts_of(lengths)
+    out.append(f"{split}/ends", own.astype(START))
+    starts = starts[chosen]
+    out.append(f"{split}/values", gather_ragged(rows.bag_values, starts, lengths))
+    if rows.bag_weights is not None:
+        out.append(f"{split}/weights", gather_ragged(rows.bag_weights, starts, lengths))

@@ -1,8 +1,8 @@
 """Raw rows -> dataset folder in passes whose tasks any number of processes share.
 
 Read and type (a task a block of the source) | deal rows to splits | fit (a task a
-column) | encode (a task a block) | put into shards (a task a shard). What a task gives
-lies on disk, whole or not at all, so that a preparation that was killed goes on from
+column) | encode (a task a block; records go to their place) | finish shards (a task a
+file). What a task gives lies on disk, whole or not at all, so that a preparation that was killed goes on from
 there; what it gives depends on the raw rows and the settings alone. In memory are one
 block a process and the distinct values of one part of one vocabulary.
 """
@@ -44,6 +44,8 @@ class Preparation:
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     """Raw columns of the source by kind, for the data contract."""
     rows_per_shard: int = ROWS_PER_SHARD
+    is_large: bool = False
+    """Known beforehand to be work for several processes."""
 
     def run(self) -> Path:
         """Return the finished dataset's folder, inside the working folder.
@@ -59,7 +61,10 @@ class Preparation:
         _remove_loose_files(made)
         codes = self.work / "codes.bin"
         resources = Resources.of(data)
-        with Workers(resources.num_workers) as workers:
+        with Workers(resources.num_workers, at_once=self.is_large) as workers:
+            # Arrow imports it in the midst of its work, and keeps a Ctrl-C to itself.
+            import pandas  # noqa: F401
+
             rows = ReadPass(data, self.source, store, self.work).run(workers, made)
             sizes = tuple(deal_rows(data, rows.blocks, codes).tolist())
             fitting = FitPass(

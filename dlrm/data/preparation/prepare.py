@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 WORK_FORMAT = 2
 """Of what lies in a working folder."""
+LARGE_BYTES = 64 << 20
+"""Files of more are work for several processes, whatever their format."""
 __all__ = [
     "describe_dataset",
     "existing_dataset",
@@ -77,7 +79,8 @@ def prepare_source(
     interrupted is gone on with. One that runs elsewhere for the same dataset is waited
     for, and its result used.
     """
-    fingerprint = fingerprint_of(data, source.identity())
+    identity = source.identity()
+    fingerprint = fingerprint_of(data, identity)
     folder = _folder(data, fingerprint)
     work = folder.with_name(f".tmp-{folder.name}")
     if is_whole(folder):
@@ -85,18 +88,27 @@ def prepare_source(
         remove_abandoned(work.parent, work.name)
         enforce(folder, data)
         return folder
-    # Arrow imports it in the midst of its work, and keeps a Ctrl-C there to itself.
-    import pandas  # noqa: F401
-
     content = f"{WORK_FORMAT} {__version__} {fingerprint}"
     with claimed(work, content=content) as goes_on:
         if not is_whole(folder, explain=True):
             _tidy(work, data.name, goes_on)
-            made = Preparation(data, source, fingerprint, work, columns or {}).run()
+            made = Preparation(
+                data,
+                source,
+                fingerprint,
+                work,
+                columns or {},
+                is_large=_size_of(identity) > LARGE_BYTES,
+            ).run()
             publish(made, folder)
             _report_bad_rows(folder)
     enforce(folder, data)
     return folder
+
+
+def _size_of(identity: Mapping[str, Any]) -> int:
+    """Sum up the sizes of the source's files, as far as they are known."""
+    return sum(file.get("size") or 0 for file in identity.get("files", ()))
 
 
 def existing_dataset(data: DataConfig, source: Source) -> Path | None:

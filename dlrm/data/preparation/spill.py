@@ -24,6 +24,7 @@ from dlrm.data.preparation.blocks import BlockStore, BlockWriter, FinishedBlock
 from dlrm.data.sources.chunk import BadRow, Piece
 from dlrm.data.transforms.hashing import hash_texts
 from dlrm.data.transforms.vocabulary import LABEL_CLASSES
+from dlrm.kernels.text_library import CodedTexts, order_by_hash
 
 NUM_BUCKETS = 256
 """Parts of the range of hashes, by their first byte."""
@@ -193,6 +194,10 @@ def _by_hash(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         texts, starts = _by_hash(column.values.slice(first, last - first))
         offsets = pa.array(column.offsets.to_numpy() - np.int32(first))
         return pa.ListArray.from_arrays(offsets, texts), starts
+    ordered = order_by_hash(_coded(column)) if len(column) else None
+    if ordered is not None:
+        texts, starts = ordered
+        return _dictionary(texts), starts
     buckets = (hash_texts(column.dictionary) >> np.uint64(56)).astype(np.uint8)
     order = np.argsort(buckets, kind="stable")
     place = np.empty(order.size, dtype=np.int32)
@@ -206,6 +211,22 @@ def _by_hash(column: pa.Array) -> tuple[pa.Array, np.ndarray]:
         ),
         starts,
     )
+
+
+def _coded(column: pa.DictionaryArray) -> CodedTexts:
+    _, offset_buffer, byte_buffer = column.dictionary.buffers()
+    first, count = column.dictionary.offset, len(column.dictionary)
+    offsets = np.frombuffer(offset_buffer, np.int32)[first : first + count + 1]
+    data = np.zeros(0, np.uint8)
+    if byte_buffer is not None:
+        data = np.frombuffer(byte_buffer, np.uint8)[offsets[0] : offsets[-1]]
+    return CodedTexts(column.indices.to_numpy(), offsets - offsets[0], data)
+
+
+def _dictionary(texts: CodedTexts) -> pa.DictionaryArray:
+    buffers = (pa.py_buffer(texts.offsets), pa.py_buffer(texts.data))
+    dictionary = pa.StringArray.from_buffers(len(texts.offsets) - 1, *buffers)
+    return pa.DictionaryArray.from_arrays(pa.array(texts.codes), dictionary)
 
 
 def _pack(column: pa.Array) -> memoryview:

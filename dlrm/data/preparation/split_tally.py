@@ -38,16 +38,20 @@ class SplitTally:
 
     def observer(self, codes: np.ndarray) -> Observer:
         """Return what counts the ids of rows whose splits are ``codes``."""
+        num_splits = len(SPLITS)
+        num_rows = np.bincount(codes, minlength=num_splits)
 
         def observe(
             name: str, is_outside: np.ndarray, lengths: np.ndarray | None
         ) -> None:
-            split_of_id = codes if lengths is None else np.repeat(codes, lengths)
-            size = len(SPLITS)
-            self._ids[name] += np.bincount(split_of_id, minlength=size)
+            self._ids[name] += (
+                num_rows if lengths is None else np.bincount(codes, lengths, num_splits)
+            )
             if is_outside.any():
-                outside = np.bincount(split_of_id[is_outside], minlength=size)
-                self._outside[name] += outside
+                own = codes if lengths is None else np.repeat(codes, lengths)
+                for code in range(num_splits):
+                    num_outside = np.count_nonzero(is_outside & (own == code))
+                    self._outside[name][code] += num_outside
 
         return observe
 

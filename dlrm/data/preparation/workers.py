@@ -47,9 +47,13 @@ class _Worker:
 class Workers:
     """Does tasks in several processes. Use it as a context manager."""
 
-    def __init__(self, num_workers: int) -> None:
-        """Use ``num_workers`` processes, or with 1 this one alone."""
+    def __init__(self, num_workers: int, *, at_once: bool = False) -> None:
+        """Use ``num_workers`` processes, or with 1 this one alone.
+
+        They start once there is enough work for them, or ``at_once``.
+        """
         self._num_workers = num_workers
+        self._at_once = at_once
         self._workers: list[_Worker] = []
         self._start = time.monotonic()
 
@@ -75,8 +79,7 @@ class Workers:
             return False
         if not self._workers:
             if time.monotonic() - self._start >= ALONE_SECONDS:
-                for _ in range(self._num_workers):
-                    self._workers.append(_start_worker())
+                self._start_all()
             return False
         waiting = [w.connection for w in self._workers if not w.is_ready]
         for ready in wait(waiting, timeout=0) if waiting else ():
@@ -127,8 +130,14 @@ class Workers:
         worker.is_ready = True
         return worker, message
 
+    def _start_all(self) -> None:
+        for _ in range(self._num_workers):
+            self._workers.append(_start_worker())
+
     def __enter__(self) -> Workers:
-        """Return the workers; they start when there is work enough."""
+        """Return the workers."""
+        if self._at_once and self._num_workers > 1:
+            self._start_all()
         return self
 
     def __exit__(

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import DatasetError
 from dlrm.config.schema import FeatureSchema
-from dlrm.data.storage.layout import (
-    RECORDS_FILE,
-    START,
-    STARTS_FILE,
-    VALUES_FILE,
-    WEIGHTS_FILE,
-    RecordLayout,
-    shard_name,
-    side_name,
-)
+from dlrm.data.storage.layout import RECORDS_FILE, RecordLayout, shard_name, side_name
 from dlrm.data.storage.manifest import FileRecord, Manifest, crc32_of
 from dlrm.data.storage.rows import EncodedRows
+from dlrm.data.storage.shard_files import BagFiles, CheckedFile
+from dlrm.data.storage.side_file import SideFile
 
 ROWS_PER_SHARD = 4_000_000
-SIDE_ROWS_PER_GROUP = 65_536
 
 
 class ShardWriter:
@@ -124,10 +110,7 @@ class ShardWriter:
             self._finish(split)
         if split not in self._open:
             place, index = self._folder / split, len(counts)
-            self._open[split] = _Shard(
-                ShardFiles.create(place / shard_name(index), self._layout),
-                SideFile.create(place / side_name(index), side_schema),
-            )
+            self._open[split] = _Shard.create(place, index, self._layout, side_schema)
             counts.append(0)
         return self._open[split]
 
@@ -163,139 +146,36 @@ def write_manifest(
 
 
 @dataclass(slots=True)
-class _CheckedFile:
-    """A file written once from start to end, its CRC-32 kept as it grows."""
-
-    path: Path
-    file: BinaryIO
-    size: int = 0
-    crc32: int = 0
-
-    def write(self, array: np.ndarray) -> None:
-        data = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
-        self.file.write(data)
-        self.crc32 = zlib.crc32(data, self.crc32)
-        self.size += len(data)
-
-    def finish(self) -> FileRecord:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        return FileRecord(self.size, self.crc32)
-
-
-@dataclass(slots=True)
-class ShardFiles:
-    """The records of one shard, and the ids of its bags, written from start to end."""
-
-    files: dict[str, _CheckedFile]
-    num_rows: int = 0
-    num_values: int = 0
-
-    @classmethod
-    def create(cls, folder: Path, layout: RecordLayout) -> ShardFiles:
-        """Begin the shard ``folder``; what lies there goes."""
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        files = {
-            name: _CheckedFile(folder / name, (folder / name).open("xb"))
-            for name in layout.files
-        }
-        if STARTS_FILE in files:
-            files[STARTS_FILE].write(np.zeros(1, dtype=START))
-        return cls(files)
-
-    def append(
-        self,
-        records: np.ndarray,
-        ends: np.ndarray | None = None,
-        values: np.ndarray | None = None,
-        weights: np.ndarray | None = None,
-    ) -> None:
-        """Append rows: packed, int64 [R + 1] as ``value_starts``, and the bags."""
-        self.files[RECORDS_FILE].write(records)
-        self.num_rows += len(records)
-        if values is not None and ends is not None:
-            self.files[VALUES_FILE].write(values)
-            shifted = self.num_values + ends[1:] - ends[0]
-            self.files[STARTS_FILE].write(shifted.astype(START))
-            self.num_values += values.size
-        if weights is not None:
-            self.files[WEIGHTS_FILE].write(weights)
-
-    def finish(self) -> dict[Path, FileRecord]:
-        """Force the files to disk; return what was written."""
-        return {checked.path: checked.finish() for checked in self.files.values()}
-
-    def release(self) -> None:
-        """Close the files, half written as they are."""
-        for checked in self.files.values():
-            checked.file.close()
-
-
-@dataclass(slots=True)
-class SideFile:
-    """The side columns of one shard."""
-
-    path: Path
-    writer: pq.ParquetWriter
-    waiting: list[pa.Table] = field(default_factory=list)
-    """Rows held back until they fill a row group."""
-
-    @classmethod
-    def create(cls, path: Path, schema: pa.Schema) -> SideFile:
-        """Begin the file; one that lies there goes."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return cls(path, pq.ParquetWriter(path, schema, compression="zstd"))
-
-    def append(self, side: pa.Table) -> None:
-        """Append rows."""
-        self.waiting.append(side)
-        if sum(table.num_rows for table in self.waiting) >= SIDE_ROWS_PER_GROUP:
-            self._flush()
-
-    def finish(self) -> dict[Path, FileRecord]:
-        """Force the file to disk; return what was written."""
-        self._flush()
-        self.writer.close()
-        flush_to_disk(self.path)
-        return {self.path: FileRecord(self.path.stat().st_size, crc32_of(self.path))}
-
-    def release(self) -> None:
-        """Close the file, half written as it is."""
-        self.writer.close()
-
-    def _flush(self) -> None:
-        if self.waiting:
-            self.writer.write_table(pa.concat_tables(self.waiting))
-            self.waiting.clear()
-
-
-@dataclass(slots=True)
 class _Shard:
-    files: ShardFiles
+    records: CheckedFile
+    bags: BagFiles
     side: SideFile
+    num_rows: int = 0
 
-    @property
-    def num_rows(self) -> int:
-        return self.files.num_rows
+    @classmethod
+    def create(
+        cls, split: Path, index: int, layout: RecordLayout, side_schema: pa.Schema
+    ) -> _Shard:
+        folder = split / shard_name(index)
+        return cls(
+            CheckedFile.create(folder / RECORDS_FILE),
+            BagFiles.create(folder, layout),
+            SideFile.create(split / side_name(index), side_schema),
+        )
 
     def write(self, layout: RecordLayout, rows: EncodedRows, side: pa.Table) -> None:
-        has_bags = VALUES_FILE in self.files.files
-        self.files.append(
-            layout.pack(rows),
-            rows.value_starts() if has_bags else None,
-            rows.bag_values if has_bags else None,
-            rows.bag_weights,
-        )
+        self.records.write(layout.pack(rows))
+        self.bags.append(rows.value_starts(), rows.bag_values, rows.bag_weights)
         self.side.append(side)
+        self.num_rows += len(rows)
 
     def finish(self) -> dict[Path, FileRecord]:
-        return {**self.files.finish(), **self.side.finish()}
+        records = {self.records.path: self.records.finish()}
+        return {**records, **self.bags.finish(), **self.side.finish()}
 
     def release(self) -> None:
-        self.files.release()
+        self.records.file.close()
+        self.bags.release()
         self.side.release()
 
 

@@ -12,31 +12,37 @@ from dlrm.config.schema import FittedDense
 
 
 def before_standardizing(values: np.ndarray, feature: DenseFeature) -> np.ndarray:
-    """Fill zeros, clip and log1p; NaN stays where the training mean will stand."""
+    """Fill zeros, clip and log1p; NaN stays where the training mean will stand.
+
+    ``values`` are finite or NaN. They are returned as they are where nothing is done.
+    """
     if feature.missing is Missing.zero:
-        values = np.nan_to_num(values, nan=0.0)
+        values = np.where(np.isnan(values), 0.0, values)
     if feature.clip_min is not None or feature.clip_max is not None:
         values = np.clip(values, feature.clip_min, feature.clip_max)
     if feature.log1p:
-        values = np.copysign(np.log1p(np.abs(values)), values)
+        sizes = np.abs(values)
+        np.log1p(sizes, out=sizes)
+        values = np.copysign(sizes, values, out=sizes)
     return values
 
 
-def dense_columns(values: np.ndarray, fitted: FittedDense) -> np.ndarray:
-    """Return float32 [R, 1], or [R, 2] with the indicator of missing values."""
+def write_dense_columns(
+    values: np.ndarray, fitted: FittedDense, out: np.ndarray
+) -> None:
+    """Write float32 [1, R], or [2, R] with the indicator of missing values."""
     feature = fitted.feature
-    columns = np.empty((values.size, fitted.num_columns), dtype=np.float32)
     filled = before_standardizing(values, feature)
     if feature.missing is not Missing.zero:
         filled = np.where(np.isnan(filled), fitted.mean, filled)
     if feature.standardize:
-        filled = (filled - fitted.mean) / fitted.std
+        filled = filled - fitted.mean
+        filled /= fitted.std
     # What is too large for float32 becomes infinite, and is refused by name later.
     with np.errstate(over="ignore"):
-        columns[:, 0] = filled
+        out[0] = filled
     if feature.missing_indicator:
-        columns[:, 1] = np.isnan(values)
-    return columns
+        out[1] = np.isnan(values)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Apply fitted transforms: typed rows -> numbers.
 
-Shape suffixes: R = rows, N = dense columns, F1 = one-hot features, F2 = multi-hot
-features, V = ids in all bags together.
+Shape suffixes: R = rows, N = dense columns, F = features of one kind, V = ids in all
+bags together. A line is a column of the rows, whose values lie together.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from dlrm.config.errors import DataError
 from dlrm.config.features import Encoding
 from dlrm.config.schema import FeatureSchema, FittedSparse
 from dlrm.data.columns.row_faults import place
+from dlrm.data.storage.layout import INT, RecordLayout
 from dlrm.data.storage.rows import EncodedRows, starts_of
-from dlrm.data.transforms.dense_columns import dense_columns
+from dlrm.data.transforms.dense_columns import write_dense_columns
 from dlrm.data.transforms.id_encoder import REFUSED, IdEncoder, Lookup
 from dlrm.data.transforms.quantiles import bucket_rows
 from dlrm.data.transforms.text_ids import text_ids
 from dlrm.data.transforms.vocabulary import LABEL_CLASSES, Vocabulary
+from dlrm.data.transforms.whole_column import whole_column
 
 Observer = Callable[[str, np.ndarray, np.ndarray | None], None]
 """Takes a feature's name, bool [V] of ids outside the vocabulary or the table, and the
@@ -91,68 +93,65 @@ class FittedTransforms:
             DataError: An id is outside its table and the policy is ``error``, or a
                 dense value is too large for float32.
         """
-        size = typed.num_rows
-        labels, weights = np.zeros(size, np.float32), np.ones(size, np.float32)
-        if "label" in typed.column_names:
-            labels = typed["label"].to_numpy()
-        if "weight" in typed.column_names:
-            weights = typed["weight"].to_numpy()
+        return self.encode_columns(typed, observe).rows
+
+    def encode_columns(
+        self, typed: pa.Table, observe: Observer | None = None
+    ) -> EncodedColumns:
+        """Do what ``encode`` does; the result shows the rows as columns, too."""
+        layout = RecordLayout.of(self.schema)
+        columns = np.empty((layout.num_words, typed.num_rows), dtype=INT)
         bags = [self._bag(fitted, typed, observe) for fitted in self.schema.multi_hot]
         if self.schema.num_label_bags:
             bags.append(self._classes(typed))
-        lengths, values, bag_weights = _interleave(bags, size)
-        is_weighted = any(fitted.weighted for fitted in self.schema.sparse)
-        return EncodedRows(
-            labels=labels,
-            weights=weights,
-            dense=self._dense(typed),
-            one_hot=self._one_hot(typed, observe),
-            bag_lengths=lengths,
-            bag_values=values,
-            bag_weights=bag_weights if is_weighted else None,
-        )
+        first_bag = layout.num_words - layout.num_multi_hot
+        values, weights = _interleave(bags, columns[first_bag:])
+        rows = layout.unpack(columns.T, values, weights if layout.weighted else None)
+        _fill(rows.labels, typed, "label", 0)
+        _fill(rows.weights, typed, "weight", 1)
+        self._dense(typed, rows.dense.T)
+        self._one_hot(typed, rows.one_hot.T, observe)
+        return EncodedColumns(columns, rows)
 
-    def _dense(self, typed: pa.Table) -> np.ndarray:
-        matrix = np.empty((typed.num_rows, self.schema.num_dense), dtype=np.float32)
+    def _dense(self, typed: pa.Table, lines_NR: np.ndarray) -> None:
         start = 0
         for fitted in self.schema.dense:
-            stop = start + fitted.num_columns
-            values = typed[f"dense:{fitted.name}"].to_numpy()
-            matrix[:, start:stop] = dense_columns(values, fitted)
-            if not np.isfinite(matrix[:, start]).all():
-                row = int(np.flatnonzero(~np.isfinite(matrix[:, start]))[0])
+            own = lines_NR[start : start + fitted.num_columns]
+            values = whole_column(typed, f"dense:{fitted.name}").to_numpy()
+            write_dense_columns(values, fitted, own)
+            if not np.isfinite(own[0]).all():
+                row = int(np.flatnonzero(~np.isfinite(own[0]))[0])
                 key = f"data.dense_features.{fitted.name}"
                 raise DataError(
                     f"{_place(typed, row)}: dense feature {fitted.name!r} must fit "
                     f"float32, but it is {values[row]}. Set {key}.clip_min and "
                     f"{key}.clip_max."
                 )
-            start = stop
-        return matrix
+            start += fitted.num_columns
 
-    def _one_hot(self, typed: pa.Table, observe: Observer | None) -> np.ndarray:
-        features = self.schema.one_hot
-        matrix = np.empty((typed.num_rows, len(features)), dtype=np.int32)
-        for index, fitted in enumerate(features):
-            column = typed[f"sparse:{fitted.name}"].combine_chunks()
+    def _one_hot(
+        self, typed: pa.Table, lines_FR: np.ndarray, observe: Observer | None
+    ) -> None:
+        for fitted, line_R in zip(self.schema.one_hot, lines_FR, strict=True):
+            column = whole_column(typed, f"sparse:{fitted.name}")
             if fitted.feature.encoding is Encoding.bucketize:
-                matrix[:, index] = bucket_rows(column.to_numpy(), fitted.boundaries)
+                line_R[:] = bucket_rows(column.to_numpy(), fitted.boundaries)
             else:
-                matrix[:, index] = self._rows(fitted, column, None, typed, observe)
-        return matrix
+                self._rows(fitted, column, None, typed, observe, out=line_R)
 
     def _bag(
         self, fitted: FittedSparse, typed: pa.Table, observe: Observer | None
     ) -> _Bags:
-        column = typed[f"sparse:{fitted.name}"].combine_chunks()
+        column = whole_column(typed, f"sparse:{fitted.name}")
         texts, lengths = flat_texts(column)
         assert lengths is not None
-        values = self._rows(fitted, texts, lengths, typed, observe)
+        values = np.empty(len(texts), dtype=INT)
+        self._rows(fitted, texts, lengths, typed, observe, out=values)
         if fitted.feature.text is not None:
             values, lengths = text_ids(fitted, texts, values, lengths)
         weights = np.ones(values.size, dtype=np.float32)
         if fitted.weighted:
-            weights = typed[f"weights:{fitted.name}"].combine_chunks().flatten()
+            weights = whole_column(typed, f"weights:{fitted.name}").flatten()
             weights = weights.to_numpy()
         return _Bags(lengths, values, weights)
 
@@ -160,7 +159,7 @@ class FittedTransforms:
         if "classes" not in typed.column_names:
             zeros = np.zeros(typed.num_rows, dtype=np.int32)
             return _Bags(zeros, zeros[:0], zeros[:0].astype(np.float32))
-        texts, lengths = flat_texts(typed["classes"].combine_chunks())
+        texts, lengths = flat_texts(whole_column(typed, "classes"))
         assert lengths is not None
         assert self._classes_known is not None
         ids = self._classes_known.rows_of(texts.dictionary) - 1
@@ -174,21 +173,48 @@ class FittedTransforms:
         lengths: np.ndarray | None,
         typed: pa.Table,
         observe: Observer | None,
-    ) -> np.ndarray:
+        *,
+        out: np.ndarray,
+    ) -> None:
         encoder = self._encoders[fitted.name]
         encoded = encoder.encode(texts.dictionary)
         codes = texts.indices.to_numpy()
-        rows: np.ndarray = encoded.rows[codes]
-        if (encoded.rows == REFUSED).any() and (rows == REFUSED).any():
-            first = int(np.flatnonzero(rows == REFUSED)[0])
+        assert encoded.rows.dtype == out.dtype, "ids are never cut"
+        if codes.size:
+            # "clip" writes straight into out; "raise" goes through another array.
+            np.take(encoded.rows, codes, out=out, mode="clip")
+        if (encoded.rows == REFUSED).any() and (out == REFUSED).any():
+            first = int(np.flatnonzero(out == REFUSED)[0])
             row = first
             if lengths is not None:
                 row = int(np.searchsorted(np.cumsum(lengths), first, side="right"))
             text = texts.dictionary[int(codes[first])].as_py()
             raise DataError(encoder.refusal(text, _place(typed, row)))
         if observe is not None:
-            observe(fitted.name, encoded.is_outside[codes], lengths)
-        return rows
+            is_outside = np.zeros(codes.size, dtype=bool)
+            if encoded.is_outside.any():
+                is_outside = encoded.is_outside.take(codes)
+            observe(fitted.name, is_outside, lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedColumns:
+    """Some rows, and their records column by column: what lies together is written.
+
+    W are the words of a record.
+    """
+
+    columns: np.ndarray
+    """int32 [W, R]"""
+    rows: EncodedRows
+    """Views of ``columns``."""
+
+
+def _fill(out: np.ndarray, typed: pa.Table, name: str, default: float) -> None:
+    if name in typed.column_names:
+        out[:] = whole_column(typed, name).to_numpy()
+    else:
+        out.fill(default)
 
 
 def flat_texts(
@@ -212,23 +238,22 @@ class _Bags:
 
 
 def _interleave(
-    bags: list[_Bags], num_rows: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Put bags in row-major order: lengths [R, F2], values and weights [V]."""
-    lengths = np.empty((num_rows, len(bags)), dtype=np.int32)
-    for index, bag in enumerate(bags):
-        lengths[:, index] = bag.lengths
+    bags: list[_Bags], lengths_FR: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put bags in row-major order: values and weights [V]; write their lengths."""
+    for line_R, bag in zip(lengths_FR, bags, strict=True):
+        line_R[:] = bag.lengths
     if len(bags) == 1:
-        return lengths, bags[0].values, bags[0].weights
-    starts = starts_of(lengths.reshape(-1))
+        return bags[0].values, bags[0].weights
+    starts = starts_of(lengths_FR.T.reshape(-1))
     values = np.empty(int(starts[-1]), dtype=np.int32)
     weights = np.empty(int(starts[-1]), dtype=np.float32)
     for index, bag in enumerate(bags):
         own_starts = starts_of(bag.lengths)[:-1]
-        shift = starts[:-1].reshape(num_rows, -1)[:, index] - own_starts
+        shift = starts[index : -1 : len(bags)] - own_starts
         places = np.repeat(shift, bag.lengths) + np.arange(bag.values.size)
         values[places], weights[places] = bag.values, bag.weights
-    return lengths, values, weights
+    return values, weights
 
 
 def _place(typed: pa.Table, row: int) -> str:

@@ -39,7 +39,7 @@ def hash_texts(texts: pa.Array) -> np.ndarray:
     texts = texts.cast(pa.large_string())
     if texts.null_count:
         texts = texts.fill_null("")
-    starts, data = _starts_of(texts)
+    starts, data = starts_of_texts(texts)
     hashes = hash_texts_natively(starts, data)
     if hashes is None:
         hashes = _hashed_words(texts)
@@ -89,14 +89,14 @@ def leading_words(texts: pa.Array) -> np.ndarray:
 
 def _bytes_of(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Return where each text starts, and the 64-bit word that starts at each byte."""
-    starts, data = _starts_of(texts)
+    starts, data = starts_of_texts(texts)
     padded = np.zeros(data.size + 8, dtype=np.uint8)
     padded[: data.size] = data
     words = np.ndarray((data.size + 1,), dtype="<u8", buffer=padded, strides=(1,))
     return starts, words
 
 
-def _starts_of(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def starts_of_texts(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Return int64 [texts + 1], where each text starts, and the bytes of them all."""
     _, offset_buffer, byte_buffer = texts.buffers()
     stop = texts.offset + len(texts) + 1

@@ -6,7 +6,7 @@ first, equally frequent ones in the order of their UTF-8 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,58 +27,6 @@ SHARED_ROW_KEY = "\0the row of all other values"
 """Stands for row 0 where rows are told apart by their keys' hashes."""
 _BUCKET_KEYS = np.uint64(1 << 63)
 VOCABULARY_SCHEMA = pa.schema([("key", pa.large_string()), ("count", pa.int64())])
-_MIN_PENDING = 1 << 20
-
-
-class ValueCounter:
-    """Counts texts chunk by chunk in memory that grows with distinct values alone."""
-
-    def __init__(self, numbers_to: Callable[[np.ndarray], None] | None = None) -> None:
-        """Start with nothing counted.
-
-        ``numbers_to`` is given, text by text as they were added, the place that each
-        has among the distinct ones, int32.
-        """
-        self._merged = VOCABULARY_SCHEMA.empty_table()
-        self._pending: list[pa.Table] = []
-        self._num_pending = 0
-        self._numbers_to = numbers_to
-
-    def add_counts(self, texts: pa.Array, counts: np.ndarray) -> None:
-        """Take in texts, each ``counts`` times, which may be 0."""
-        keys = texts.cast(pa.large_string())
-        columns = [keys, pa.array(counts, pa.int64())]
-        self._pending.append(pa.table(columns, schema=VOCABULARY_SCHEMA))
-        self._num_pending += len(keys)
-        # Merging when as much waits as is merged costs a constant a value over all.
-        if self._num_pending > max(_MIN_PENDING, self._merged.num_rows):
-            self._merge()
-
-    def finish(self) -> pa.Table:
-        """Return the columns ``key`` and ``count``, each key once, as they came."""
-        self._merge()
-        return self._merged
-
-    def _merge(self) -> None:
-        if not self._pending:
-            return
-        num_merged = self._merged.num_rows
-        waiting = pa.concat_tables([self._merged, *self._pending])
-        self._pending.clear()
-        self._num_pending = 0
-        self._merged = VOCABULARY_SCHEMA.empty_table()
-        numbers_in = waiting["count"].to_numpy()
-        # What was merged comes first, and so keeps its places.
-        keys = waiting["key"].combine_chunks()
-        del waiting
-        keys = keys.dictionary_encode()
-        places = keys.indices.to_numpy()
-        # A float64 holds whole numbers up to 2**53, more rows than any log has.
-        totals = np.bincount(places, numbers_in, len(keys.dictionary))
-        counts = pa.array(totals.astype(np.int64))
-        self._merged = pa.table([keys.dictionary, counts], schema=VOCABULARY_SCHEMA)
-        if self._numbers_to is not None:
-            self._numbers_to(places[num_merged:])
 
 
 def vocabulary_order(keys: pa.Array, counts: np.ndarray) -> np.ndarray:

@@ -5,12 +5,12 @@
 // takes a slower parser that says what is wrong.
 
 #include "text_columns.h"
+#include "texts.h"
 
 #include <charconv>
 #include <cmath>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <vector>
 
 #if defined(__SSE2__)
@@ -19,16 +19,15 @@
 
 namespace {
 
-using Byte = unsigned char;
-
-constexpr int64_t kRowsAtOnce = 1024;  // Columns' tables stay in cache meanwhile.
-constexpr int64_t kStep = 64;
-constexpr int32_t kEmpty = -1;
+using namespace dlrm_text;
 
 struct Cell {
     const Byte* start;
     uint32_t size;
 };
+
+constexpr int64_t kRowsAtOnce = 1024;  // Columns' tables stay in cache meanwhile.
+constexpr int64_t kStep = 64;
 
 // Where one of two bytes stands among 64; `high` gathers the top bits.
 inline uint64_t places_of(const Byte* at, Byte one, Byte other, bool& high) {
@@ -129,32 +128,6 @@ bool number_of(Cell cell, double& number) {
     return true;
 }
 
-// Secret, so that nobody can write a file whose texts all fall into one place. What
-// comes out is in order of first use, whatever the secret.
-uint64_t secret() {
-    static const uint64_t value = [] {
-        std::random_device source;
-        return (static_cast<uint64_t>(source()) << 32 | source()) | 1;
-    }();
-    return value;
-}
-
-inline uint64_t mixed(uint64_t left, uint64_t right) {
-    const unsigned __int128 product =
-        static_cast<unsigned __int128>(left ^ secret()) * (right ^ 0x9E3779B97F4A7C15ull);
-    return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-}
-
-inline uint64_t word_at(const Byte* at, uint32_t size, const Byte* stop) {
-    uint64_t word = 0;
-    if (stop - at >= 8) {
-        std::memcpy(&word, at, 8);
-        return size >= 8 ? word : word & ((1ull << (8 * size)) - 1);
-    }
-    std::memcpy(&word, at, size < 8 ? size : 8);
-    return word;
-}
-
 // Texts of one column by number, in order of first use.
 class Dictionary {
 public:
@@ -163,9 +136,9 @@ public:
     void codes_of(const Cell* cells, int64_t count, const Byte* stop, int32_t* codes) {
         uint64_t keys[kRowsAtOnce], hashes[kRowsAtOnce];
         // At most `count` more: no table grows between a hash and its use.
-        while (2 * (texts_.size() + static_cast<size_t>(count)) > slots_.size()) grow();
+        while (2 * (texts_.size() + static_cast<size_t>(count)) > slots_.size()) grow(slots_);
         for (int64_t row = 0; row < count; ++row) {
-            keys[row] = key_of(cells[row], stop);
+            keys[row] = key_of(cells[row].start, cells[row].size, stop);
             hashes[row] = mixed(keys[row], cells[row].size);
             __builtin_prefetch(&slots_[hashes[row] & (slots_.size() - 1)]);
         }
@@ -178,21 +151,6 @@ public:
 
 private:
     static constexpr size_t kFirstSlots = 4096;
-
-    struct Slot {
-        uint64_t key = 0;
-        uint32_t size = 0;
-        int32_t code = kEmpty;
-    };
-
-    // A text of up to 8 bytes is its own key; of a longer one it is a hash.
-    static uint64_t key_of(Cell cell, const Byte* stop) {
-        uint64_t key = word_at(cell.start, cell.size, stop);
-        for (uint32_t place = 8; place < cell.size; place += 8) {
-            key = mixed(key, word_at(cell.start + place, cell.size - place, stop));
-        }
-        return key;
-    }
 
     int32_t code_of(Cell cell, uint64_t key, uint64_t hash) {
         const size_t mask = slots_.size() - 1;
@@ -214,29 +172,9 @@ private:
         return std::memcmp(one.start, other.start, one.size) == 0;
     }
 
-    void grow() {
-        std::vector<Slot> old(slots_.size() * 2);
-        old.swap(slots_);
-        const size_t mask = slots_.size() - 1;
-        for (const Slot& slot : old) {
-            if (slot.code == kEmpty) continue;
-            size_t place = mixed(slot.key, slot.size) & mask;
-            while (slots_[place].code != kEmpty) place = (place + 1) & mask;
-            slots_[place] = slot;
-        }
-    }
-
     std::vector<Slot> slots_;
     std::vector<Cell> texts_;
 };
-
-// The hash of dlrm/data/transforms/hashing.py for texts of at most 256 bytes.
-inline uint64_t splitmix64(uint64_t number) {
-    uint64_t mixed = number + 0x9E3779B97F4A7C15ull;
-    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9ull;
-    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBull;
-    return mixed ^ (mixed >> 31);
-}
 
 struct Columns {
     std::vector<std::unique_ptr<Dictionary>> dictionaries;
@@ -386,21 +324,6 @@ void dlrm_text_copy(const void* found, int32_t column, int32_t* offsets,
         done += static_cast<int32_t>(text.size);
     }
     *offsets = done;
-}
-
-void dlrm_text_hash(const int64_t* offsets, const unsigned char* bytes, int64_t count,
-                    uint64_t* hashes) {
-    const Byte* stop = bytes + offsets[count];
-    for (int64_t text = 0; text < count; ++text) {
-        const Byte* at = bytes + offsets[text];
-        int64_t left = offsets[text + 1] - offsets[text];
-        uint64_t hash = splitmix64(static_cast<uint64_t>(left));
-        for (; left > 0; left -= 8, at += 8) {
-            const auto size = static_cast<uint32_t>(left < 8 ? left : 8);
-            hash = splitmix64(hash ^ word_at(at, size, stop));
-        }
-        hashes[text] = hash;
-    }
 }
 
 int64_t dlrm_text_lines(const unsigned char* data, int64_t size, int32_t* has_blank) {

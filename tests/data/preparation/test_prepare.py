@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from dlrm.data.preparation.quarantine import QUARANTINE_FILE
 from dlrm.data.preparation.summary import PrepareSummary
 from dlrm.data.sources.chunk import BadRow
 from dlrm.data.storage.dataset import Dataset
+from dlrm.data.storage.records_file import RecordsFile
 from dlrm.data.transforms.fitted import FittedTransforms
 from tests.data.raw import ListSource, chunk, config
 
@@ -218,6 +220,9 @@ PLACES = [
     "blocks.BlockWriter.append",
     "counting.CountTask.make",
     "encoding.EncodeTask.make",
+    "shard_plan.Place.write",
+    "assembling.SideTask.make",
+    "assembling.BagsTask.make",
     "assembling.RecordsTask.make",
     "prepare.publish",
 ]
@@ -253,6 +258,74 @@ def test_an_interrupted_preparation_is_gone_on_with(data, monkeypatch, place, ca
     assert names_in(data) == [folder.name]
     went_on = "Going on" in capsys.readouterr().err
     assert went_on == (place != "blocks.BlockWriter.append")
+
+
+def interrupted_at(data, monkeypatch, place):
+    """Prepare until just before ``place``; return the records of train so far."""
+    with monkeypatch.context() as patch:
+        break_at(patch, place, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            prepare_source(data, source())
+    (left,) = Path(data.prepared).glob(".tmp-*")
+    return left / "dataset" / "train" / "shard_00000" / "rows.bin"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut, damage])
+@pytest.mark.parametrize(
+    "place", ["assembling.SideTask.make", "assembling.RecordsTask.make"]
+)
+def test_records_harmed_since_they_were_written_are_written_anew(
+    data, monkeypatch, place, harm
+):
+    whole = prepare_source(data, source())
+    expected = {p.relative_to(whole): p.read_bytes() for p in files_of(whole)}
+    shutil.rmtree(whole)
+    harm(interrupted_at(data, monkeypatch, place))
+    folder = prepare_source(data, source())
+    assert {p.relative_to(folder): p.read_bytes() for p in files_of(folder)} == expected
+    Dataset.open(folder, verify=True)
+
+
+def test_records_that_lie_in_place_are_not_written_again(data, monkeypatch):
+    interrupted_at(data, monkeypatch, "assembling.RecordsTask.make")
+    break_at(monkeypatch, "shard_plan.Place.write", AssertionError)
+    assert Dataset.open(prepare_source(data, source()), verify=True)
+
+
+def test_a_preparation_cut_short_amid_its_records_is_gone_on_with(data, monkeypatch):
+    whole = prepare_source(data, source())
+    expected = {p.relative_to(whole): p.read_bytes() for p in files_of(whole)}
+    shutil.rmtree(whole)
+    write = RecordsFile.write
+
+    def writing_half_of(cut_at):
+        numbers = itertools.count(1)
+
+        def write_some(self, first_row, columns, rows):
+            if next(numbers) == cut_at:
+                write(self, first_row, columns, rows[: rows.size // 2])
+                raise KeyboardInterrupt
+            return write(self, first_row, columns, rows)
+
+        return write_some
+
+    for cut_at in (2, 1, 3):
+        with monkeypatch.context() as patch:
+            patch.setattr(RecordsFile, "write", writing_half_of(cut_at))
+            with pytest.raises(KeyboardInterrupt):
+                prepare_source(data, source())
+    folder = prepare_source(data, source())
+    assert {p.relative_to(folder): p.read_bytes() for p in files_of(folder)} == expected
 
 
 def files_of(folder):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dlrm.config.errors import DatasetError
-from dlrm.data.storage import shards
+from dlrm.data.storage import side_file
 from dlrm.data.storage.shards import ShardWriter
 from tests.data.mixed import (
     BAG,
@@ -97,7 +97,7 @@ def test_every_file_is_listed_with_its_size_and_crc32(tmp_path):
 
 
 def test_side_rows_are_written_in_row_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SIDE_ROWS_PER_GROUP", 6)
+    monkeypatch.setattr(side_file, "SIDE_ROWS_PER_GROUP", 6)
     rows = rows_of(SCHEMA, 15)
     write_dataset(tmp_path / "set", SCHEMA, {"train": rows}, shard=100)
     part = tmp_path / "set" / "train" / "side" / "part_00000.parquet"

@@ -20,6 +20,7 @@ from dlrm.data.preparation.merging import MergeTask
 from dlrm.data.preparation.spill import NUM_BUCKETS, SpillTask, blocks_of
 from dlrm.data.preparation.splits import TEST, TRAIN
 from dlrm.data.sources.chunk import ReadChunk
+from dlrm.data.transforms import value_counter
 from dlrm.data.transforms.hashing import hash_texts
 from dlrm.data.transforms.id_encoder import REFUSED, IdEncoder
 from dlrm.data.transforms.vocabulary import (
@@ -82,7 +83,8 @@ def test_rows_go_by_falling_count_then_by_key(chunks, min_frequency, size):
 
 
 def test_counts_do_not_change_when_chunks_are_merged_often(monkeypatch):
-    monkeypatch.setattr(vocabulary_module, "_MIN_PENDING", 2)
+    monkeypatch.setattr(value_counter, "loaded", lambda: None)
+    monkeypatch.setattr(value_counter, "_MIN_PENDING", 2)
     found = fit(["a", "b", "a"], ["c", "d", "e"], ["a"], ["b", "c"])
     counts = dict(zip(found.keys.to_pylist(), found.counts.tolist(), strict=True))
     assert counts == {"a": 3, "b": 2, "c": 2, "d": 1, "e": 1}
