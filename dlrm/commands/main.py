@@ -10,11 +10,13 @@ import sys
 import time
 import traceback
 import warnings
+from pathlib import Path
 from types import ModuleType
 
 from dlrm import __version__
 from dlrm.commands.arguments import render_help, render_rows
 from dlrm.commands.starting import imports_without_pauses
+from dlrm.config.durable import room_at
 from dlrm.config.environment import read_environment
 from dlrm.config.errors import OtherRankError, RankGoneError, UserError
 from dlrm.config.keys import did_you_mean
@@ -141,9 +143,10 @@ def explain_os_error(error: OSError) -> str | None:
     """Word a file system's error; None for one that is no user's doing."""
     path = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or _DISK_FULL in str(error):
+        room = room_at(Path(error.filename)) if error.filename else ""
         return (
-            f"Writing needs free space, but the disk is full{path}. Free some, or "
-            f"write elsewhere with output=... and data.prepared=... on another disk."
+            f"Writing needs free space, but the disk is full{path}{room}. Free some, "
+            f"or write elsewhere with output=... and data.prepared=... on another disk."
         )
     if error.errno in _DISK_FAILS:
         return (

@@ -80,7 +80,7 @@ def _write_error(path: Path, number: int, needed: int | None) -> WriteError:
         wanted = "free space" if needed is None else f"{shown_bytes(needed)} free"
         return WriteError(
             f"Writing {path} needs {wanted}, but the disk is full"
-            f"{_free_at(path)} ({reason}). Free some, or write elsewhere with "
+            f"{room_at(path)} ({reason}). Free some, or write elsewhere with "
             f"output=... and data.prepared=... on another disk.",
             number,
         )
@@ -92,7 +92,8 @@ def _write_error(path: Path, number: int, needed: int | None) -> WriteError:
     )
 
 
-def _free_at(path: Path) -> str:
+def room_at(path: Path) -> str:
+    """Say how much is left there, as the end of a sentence; "" where that fails."""
     try:
         place = next(p for p in (path, *path.parents) if p.exists())
         return f": {shown_bytes(shutil.disk_usage(place).free)} are left"

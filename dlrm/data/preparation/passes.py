@@ -2,9 +2,10 @@
 
 Read and type (a task a block of the source) | deal rows to splits | fit (a task a
 column) | encode (a task a block; records go to their place) | finish shards (a task a
-file). What a task gives lies on disk, whole or not at all, so that a preparation that was killed goes on from
-there; what it gives depends on the raw rows and the settings alone. In memory are one
-block a process and the distinct values of one part of one vocabulary.
+file). What a task gives lies on disk, whole or not at all, so that a preparation that
+was killed goes on from there; what it gives depends on the raw rows and the settings
+alone. In memory are one block a process and the distinct values of one part of one
+vocabulary.
 """
 
 from __future__ import annotations

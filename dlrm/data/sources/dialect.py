@@ -67,6 +67,15 @@ class Utf8Stream:
 
     def read(self, num_bytes: int) -> bytes:
         """Return the text of the next ``num_bytes``; empty at the end only."""
+        text = self._read(num_bytes)
+        if self._started:
+            return text
+        # As many bytes as tell a mark, which may be all that a read gives.
+        while len(text) <= len(_UTF8_BOM) and (more := self._read(num_bytes)):
+            text += more
+        return self._begin(text)
+
+    def _read(self, num_bytes: int) -> bytes:
         raw = self._file.read(num_bytes)
         if self._as_is:
             text = raw
@@ -77,7 +86,7 @@ class Utf8Stream:
                 raw = self._file.read(num_bytes)
                 text = self._decode(raw)
             self._num_lines += text.count(b"\n")
-        return text if self._started else self._begin(text)
+        return text
 
     def _decode(self, raw: bytes) -> bytes:
         try:

@@ -16,6 +16,7 @@ from dlrm.data.columns.shown import listed
 from dlrm.data.sources.chunk import Chunk
 from dlrm.data.sources.headers import check_same_columns, missing_columns
 from dlrm.data.sources.needed import NeededColumns
+from dlrm.data.sources.parquet_footer import read_row_groups
 from dlrm.data.sources.remote import is_remote
 
 ROWS_PER_CHUNK = 65_536
@@ -83,15 +84,18 @@ def _check_counts(path: Path, file: pq.ParquetFile, wanted: set[str]) -> None:
     """
     leaves = [file.schema.column(place) for place in range(len(file.schema))]
     flat = [
-        place
-        for place, leaf in enumerate(leaves)
+        leaf.path
+        for leaf in leaves
         if leaf.path in wanted and leaf.max_repetition_level == 0
     ]
-    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    try:
+        groups = read_row_groups(path)
+    except ValueError as error:
+        raise _damaged(path, error) from error
     sound = sum(group.num_rows for group in groups) == file.metadata.num_rows
     for group in groups:
         rows = group.num_rows
-        sound = sound and all(group.column(i).num_values == rows for i in flat)
+        sound = sound and all(group.num_values.get(name) == rows for name in flat)
     if not sound:
         raise _damaged(path, ValueError("its numbers of rows do not agree"))
 
