@@ -41,6 +41,7 @@ from dlrm.data.columns.raw_bags import parse_bags
 from dlrm.data.columns.required import check_columns
 from dlrm.data.columns.row_faults import RowFaults
 from dlrm.data.columns.shown import cell, shown
+from dlrm.data.columns.whole_column import whole_column
 from dlrm.data.columns.whole_numbers import is_whole_number
 from dlrm.data.columns.words import cut_words
 from dlrm.data.sources.chunk import BadRow, Chunk
@@ -102,7 +103,7 @@ class _Typing:
     typed: dict[str, pa.Array] = field(default_factory=dict)
 
     def raw(self, column: str) -> pa.Array:
-        return self.chunk.table[column].combine_chunks()
+        return whole_column(self.chunk.table, column)
 
     def add_label(self) -> None:
         column = self.data.label

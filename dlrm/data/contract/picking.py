@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 
 from dlrm.config.features import Encoding
 from dlrm.config.schema import FeatureSchema
+from dlrm.data.columns.whole_column import whole_column
 from dlrm.data.contract.sample import Columns
 from dlrm.data.storage.rows import EncodedRows, starts_of
-from dlrm.data.transforms.whole_column import whole_column
 
 LABEL, TIME = "label", "time"
 NO_ID = -1

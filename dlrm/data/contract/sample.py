@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from dlrm.data.columns.whole_column import whole_column
 from dlrm.data.transforms.hashing import hash_texts, splitmix64
-from dlrm.data.transforms.whole_column import whole_column
 
 MAX_ROWS = 1 << 14
 _MAX_VALUES = 1 << 22

@@ -16,13 +16,13 @@ from dlrm.config.errors import DataError
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.columns.canonical_text import canonical_text
 from dlrm.data.columns.parse_numbers import parse_times
+from dlrm.data.columns.whole_column import whole_column
 from dlrm.data.contract import array_bytes
 from dlrm.data.contract.picking import pick_columns
 from dlrm.data.contract.row_hashes import HashSketch, quick_keys, row_hashes
 from dlrm.data.contract.sample import RowSample, row_keys
 from dlrm.data.storage.rows import EncodedRows
 from dlrm.data.transforms.hashing import hash_texts
-from dlrm.data.transforms.whole_column import whole_column
 
 
 class RowStatistics:

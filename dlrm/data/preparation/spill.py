@@ -20,6 +20,7 @@ from dlrm.config.data import DataConfig
 from dlrm.config.features import Encoding
 from dlrm.config.labels import LabelKind
 from dlrm.data.columns.typed import typed_columns
+from dlrm.data.columns.whole_column import whole_column
 from dlrm.data.preparation.blocks import BlockStore, BlockWriter, FinishedBlock
 from dlrm.data.sources.chunk import BadRow, Piece
 from dlrm.data.transforms.hashing import hash_texts
@@ -178,7 +179,7 @@ def _write(
     """Write all columns; return how many texts each counted one has."""
     texts = dict.fromkeys(counted, 0)
     for name in typed.column_names:
-        column = typed[name].combine_chunks()
+        column = whole_column(typed, name)
         if name in texts:
             column, starts = _by_hash(column)
             out.append(f"{part}/#{name}", starts)

@@ -98,15 +98,26 @@ class BlockParser:
     def _array(self, name: str, column: np.ndarray | CodedTexts) -> pa.Array:
         if not isinstance(column, CodedTexts):
             return pa.array(column)
+        is_null = self._is_null(column)
+        buffers = (pa.py_buffer(column.offsets), pa.py_buffer(column.data))
+        bits = np.packbits(~is_null, bitorder="little")
         texts = pa.StringArray.from_buffers(
-            len(column.offsets) - 1,
-            pa.py_buffer(column.offsets),
-            pa.py_buffer(column.data),
+            is_null.size, *buffers, pa.py_buffer(bits), int(is_null.sum())
         )
-        is_null = pc.is_in(texts, value_set=pa.array(self.dialect.null_values))
-        texts = pc.if_else(is_null, pa.scalar(None, pa.string()), texts)
         coded = pa.DictionaryArray.from_arrays(pa.array(column.codes), texts)
         return coded if name in self.kinds else coded.dictionary_decode()
+
+    def _is_null(self, column: CodedTexts) -> np.ndarray:
+        """Say which texts stand for a missing value."""
+        is_null = np.diff(column.offsets) == 0
+        is_null &= "" in self.dialect.null_values
+        others = [value for value in self.dialect.null_values if value]
+        if others:
+            buffers = (pa.py_buffer(column.offsets), pa.py_buffer(column.data))
+            texts = pa.StringArray.from_buffers(is_null.size, *buffers)
+            found = pc.is_in(texts, value_set=pa.array(others))
+            is_null |= found.to_numpy(zero_copy_only=False)
+        return is_null
 
     def _parse_fast(self, block: Block) -> pa.Table | None:
         separator, data = self.dialect.separator_bytes, block.data

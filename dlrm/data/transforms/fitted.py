@@ -17,6 +17,7 @@ from dlrm.config.errors import DataError
 from dlrm.config.features import Encoding
 from dlrm.config.schema import FeatureSchema, FittedSparse
 from dlrm.data.columns.row_faults import place
+from dlrm.data.columns.whole_column import whole_column
 from dlrm.data.storage.layout import INT, RecordLayout
 from dlrm.data.storage.rows import EncodedRows, starts_of
 from dlrm.data.transforms.dense_columns import write_dense_columns
@@ -24,7 +25,6 @@ from dlrm.data.transforms.id_encoder import REFUSED, IdEncoder, Lookup
 from dlrm.data.transforms.quantiles import bucket_rows
 from dlrm.data.transforms.text_ids import text_ids
 from dlrm.data.transforms.vocabulary import LABEL_CLASSES, Vocabulary
-from dlrm.data.transforms.whole_column import whole_column
 
 Observer = Callable[[str, np.ndarray, np.ndarray | None], None]
 """Takes a feature's name, bool [V] of ids outside the vocabulary or the table, and the
