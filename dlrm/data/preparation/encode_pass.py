@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ class EncodePass:
             self.data, self.schema, len(SPLITS), expected_rows=self.split_rows
         )
         plans = plan_shards(self._sizes(), rows_per_shard=self.rows_per_shard)
-        crc32s = self._encode(workers, plans, made, tally, gathered)
-        files = self._assemble(workers, plans, made, crc32s)
+        files: dict[str, FileRecord] = {}
+        crc32s = self._encode(workers, plans, made, tally, gathered, files)
+        self._finish(workers, plans, made, crc32s, files)
         splits: dict[str, list[int]] = {}
         for plan in plans:
             splits.setdefault(plan.split, []).append(plan.num_rows)
@@ -84,16 +86,29 @@ class EncodePass:
         made: Path,
         tally: SplitTally,
         gathered: Gathering,
+        files: dict[str, FileRecord],
     ) -> dict[Path, list[int]]:
-        """Encode all blocks; return the CRC-32 of each shard's parts, by folder."""
+        """Encode all blocks; return the CRC-32 of each shard's parts, by folder.
+
+        Side files need no encoded row. They are written meanwhile: at the end a large
+        one would keep one process busy, and the others waiting.
+        """
         layout = RecordLayout.of(self.schema)
         for plan in plans:
             RecordsFile(plan.shard(made), layout.num_words).make(plan.num_rows)
         places = places_of(plans, len(self.rows.blocks), made, layout.num_words)
         found: dict[Path, list[int]] = {plan.shard(made): [] for plan in plans}
-        results = workers.results(self._encode_tasks(places))
+        encode_tasks = self._encode_tasks(places)
+        first_half = islice(encode_tasks, len(places) // 2)
+        side_tasks = (self._side_task(plan, made) for plan in plans)
+        results = workers.results(chain(first_half, side_tasks, encode_tasks))
+        numbers = count()
         with Progress(sum(self.split_rows), "Encoding", "rows") as progress:
-            for number, result in enumerate(results):
+            for result in results:
+                if "files" in result:
+                    _take_in(files, result)
+                    continue
+                number = next(numbers)
                 for place, crc32 in zip(places[number], result["crc32"], strict=True):
                     found[place.file.shard].append(crc32)
                 tally.merge(result["tally"])
@@ -124,43 +139,45 @@ class EncodePass:
                 tuple(places[number]),
             )
 
-    def _assemble(
+    def _finish(
         self,
         workers: Workers,
         plans: Sequence[ShardPlan],
         made: Path,
         crc32s: Mapping[Path, Sequence[int]],
-    ) -> dict[str, FileRecord]:
-        """Finish all shards; return their files."""
+        files: dict[str, FileRecord],
+    ) -> None:
+        """Write the shards' bags, and wait until their records are on disk."""
         tasks: list[Task] = []
         for plan in sorted(plans, key=lambda plan: -plan.num_rows):
-            tasks += self._assemble_tasks(plan, made, tuple(crc32s[plan.shard(made)]))
-        files = {}
+            tasks += self._finish_tasks(plan, made, tuple(crc32s[plan.shard(made)]))
         with Progress(len(tasks), "Writing", "files") as progress:
             for result in workers.results(tasks):
-                for name, (size, crc32) in result["files"].items():
-                    files[name] = FileRecord(size, crc32)
+                _take_in(files, result)
                 progress.update()
-        return files
 
-    def _assemble_tasks(
+    def _side_task(self, plan: ShardPlan, made: Path) -> SideTask:
+        return SideTask(
+            store=self.store,
+            name=f"side-{plan.split}-{plan.index:05d}",
+            made=made,
+            plan=plan,
+            blocks=tuple(self.rows.blocks[part.block] for part in plan.parts),
+            codes=self.codes,
+            data=self.data,
+            kept=self.schema.kept_columns,
+            raw_types=self.rows.raw_types,
+        )
+
+    def _finish_tasks(
         self, plan: ShardPlan, made: Path, crc32s: tuple[int, ...]
     ) -> Iterator[Task]:
         layout = RecordLayout.of(self.schema)
         common: dict[str, Any] = {"store": self.store, "made": made, "plan": plan}
         name = f"{plan.split}-{plan.index:05d}"
-        numbers = [part.block for part in plan.parts]
-        yield SideTask(
-            name=f"side-{name}",
-            blocks=tuple(self.rows.blocks[number] for number in numbers),
-            codes=self.codes,
-            data=self.data,
-            kept=self.schema.kept_columns,
-            raw_types=self.rows.raw_types,
-            **common,
-        )
         if layout.num_multi_hot:
-            encoded = tuple(_ENCODED_NAME.format(number) for number in numbers)
+            blocks = (part.block for part in plan.parts)
+            encoded = tuple(_ENCODED_NAME.format(number) for number in blocks)
             yield BagsTask(
                 name=f"bags-{name}", layout=layout, encoded=encoded, **common
             )
@@ -170,3 +187,8 @@ class EncodePass:
             crc32s=crc32s,
             **common,
         )
+
+
+def _take_in(files: dict[str, FileRecord], result: Mapping[str, Any]) -> None:
+    for name, (size, crc32) in result["files"].items():
+        files[name] = FileRecord(size, crc32)
