@@ -15,7 +15,7 @@ from types import ModuleType
 
 from dlrm import __version__
 from dlrm.commands.arguments import render_help, render_rows
-from dlrm.commands.starting import imports_without_pauses
+from dlrm.commands.starting import become_program, imports_without_pauses
 from dlrm.config.durable import room_at
 from dlrm.config.environment import read_environment
 from dlrm.config.errors import OtherRankError, RankGoneError, UserError
@@ -54,6 +54,7 @@ _FIRST_RANK_SECONDS = 1.5
 
 def run() -> None:
     """Run the command line and exit."""
+    become_program()
     sys.exit(main(sys.argv[1:]))
 
 

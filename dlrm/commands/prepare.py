@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlrm.commands.arguments import CommandHelp, parse
+from dlrm.commands.starting import is_program
 from dlrm.config.compose import compose
+from dlrm.config.root import Config
 from dlrm.config.terminal_text import plain
 
 if TYPE_CHECKING:
@@ -42,7 +44,12 @@ HELP = CommandHelp(
 def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = parse(argv, HELP.keys)
-    folder = prepare(*arguments.overrides)
+    config = compose(arguments.overrides)
+    if is_program():
+        from dlrm.data.preparation.arrow_start import go_without_pandas
+
+        go_without_pandas()
+    folder = _prepare(config, None)
 
     from dlrm.data.preparation.prepare import describe_dataset
 
@@ -62,8 +69,12 @@ def prepare(
     Raises:
         UserError: A setting or the raw rows do not fit; see the message.
     """
-    config = compose(list(overrides))
+    return _prepare(compose(list(overrides)), frame)
 
+
+def _prepare(
+    config: Config, frame: pd.DataFrame | Mapping[str, pd.DataFrame] | None
+) -> Path:
     # Imported here so that a bad setting is refused before pandas and Arrow load.
     from dlrm.data.preparation.prepare import prepare_dataset
 

@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from dlrm.data.storage.dataset import Dataset
 
 
+_is_program = False
+
+
+def become_program() -> None:
+    """Note that this process runs one command and ends."""
+    global _is_program
+    _is_program = True
+
+
+def is_program() -> bool:
+    """Say whether this process is one command, and nobody else's code runs in it."""
+    return _is_program
+
+
 @contextmanager
 def imports_without_pauses() -> Iterator[None]:
     """Let modules be imported without searches for garbage among what they define.

@@ -17,6 +17,7 @@ from pathlib import Path
 from dlrm.config.data import DataConfig
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.contract.contract import build_contract
+from dlrm.data.preparation.arrow_start import settle_pandas
 from dlrm.data.preparation.blocks import BlockStore
 from dlrm.data.preparation.encode_pass import EncodedRowsOnDisk, EncodePass
 from dlrm.data.preparation.fit_pass import Fit, FitPass
@@ -63,9 +64,7 @@ class Preparation:
         codes = self.work / "codes.bin"
         resources = Resources.of(data)
         with Workers(resources.num_workers, at_once=self.is_large) as workers:
-            # Arrow imports it in the midst of its work, and keeps a Ctrl-C to itself.
-            import pandas  # noqa: F401
-
+            settle_pandas()
             rows = ReadPass(data, self.source, store, self.work).run(workers, made)
             sizes = tuple(deal_rows(data, rows.blocks, codes).tolist())
             fitting = FitPass(

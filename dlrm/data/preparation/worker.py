@@ -13,13 +13,12 @@ import queue
 import sys
 import threading
 import traceback
-from importlib.abc import MetaPathFinder
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from dlrm.data.preparation.arrow_start import go_without_pandas
 from dlrm.data.preparation.blocks import perform
 from dlrm.data.preparation.workers import READY
 
@@ -43,24 +42,8 @@ def main(descriptor: int) -> None:
 
 def _warm_up() -> None:
     """Import what tasks need, before the first one is waited for."""
-    without = _WithoutPandas()
-    sys.meta_path.insert(0, without)
-    for values in (np.zeros(1), [0.0]):
-        pa.array(values)
-    sys.meta_path.remove(without)
+    go_without_pandas()
     importlib.import_module("dlrm.data.preparation.passes")
-
-
-class _WithoutPandas(MetaPathFinder):
-    """Keeps pandas out while Arrow looks, once a way to make an array, for its own.
-
-    No task has one, and importing pandas costs as much as all else together.
-    """
-
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
-        """Refuse pandas, and leave everything else to the other finders."""
-        if fullname == "pandas":
-            raise ModuleNotFoundError("a worker needs no pandas", name=fullname)
 
 
 def _receive(connection: Connection, tasks: queue.SimpleQueue[bytes]) -> None:
