@@ -42,7 +42,7 @@ HELP = CommandHelp(
         "docs/performance.md for the lines it must read and write",
         "rows": "prepare: rows to prepare (2000000); auc: scores (10000000); start: "
         "rows of the dataset (200000)",
-        "their_rows": "prepare: rows that torchrec's method gets (50000)",
+        "their_rows": "prepare: rows that torchrec's method gets (500000)",
         "skew": "prepare: exponent of the ids' power law (1.05); the lower, the more "
         "distinct ids",
         "output": "a file for the figures as JSON",
@@ -201,7 +201,7 @@ def _checkpoint(arguments: Arguments, num_rounds: int) -> _Found:
 
 def _prepare(arguments: Arguments, num_rounds: int) -> _Found:
     num_rows = _whole_number(arguments, "rows", default=2_000_000, least=1000)
-    their_rows = _whole_number(arguments, "their_rows", default=50_000, least=1000)
+    their_rows = _whole_number(arguments, "their_rows", default=500_000, least=1000)
     config = compose(["data=criteo_kaggle", *arguments.overrides])
 
     from dlrm.bench.prepare import bench_preparation, format_preparation
