@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlrm.config.data import DataConfig
+from dlrm.config.durable import writing_to
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.contract.contract import build_contract
 from dlrm.data.preparation.arrow_start import settle_pandas
@@ -77,8 +78,9 @@ class Preparation:
             )
             encoded = encoding.run(workers, made)
         schema = dataclasses.replace(schema, splits=encoded.tally.splits())
-        self._describe(made, schema, fit, encoded, rows.num_quarantined)
-        write_manifest(made, encoded.splits, encoded.files)
+        with writing_to(made):
+            self._describe(made, schema, fit, encoded, rows.num_quarantined)
+            write_manifest(made, encoded.splits, encoded.files)
         return made
 
     def _describe(

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from dlrm.config.durable import flush_to_disk
+from dlrm.config.durable import flush_to_disk, writing_to
 from dlrm.config.errors import DatasetError
 from dlrm.config.terminal_text import plain
 from dlrm.data.storage.dataset import Dataset
@@ -29,7 +29,8 @@ def is_whole(folder: Path, *, explain: bool = False) -> bool:
 
 def publish(made: Path, folder: Path) -> None:
     """Move a finished dataset to its place, at once; what is damaged there goes."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    made.rename(folder)
-    flush_to_disk(folder.parent)
+    with writing_to(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.rename(folder)
+        flush_to_disk(folder.parent)

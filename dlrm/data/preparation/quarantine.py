@@ -9,6 +9,7 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dlrm.config.durable import writing_to
 from dlrm.data.sources.chunk import BadRow
 
 QUARANTINE_FILE = "quarantine.parquet"
@@ -36,16 +37,18 @@ class Quarantine:
         """Append rows."""
         if not bad_rows:
             return
-        if self._writer is None:
+        if self.first is None:
             self.first = bad_rows[0]
-            self._writer = pq.ParquetWriter(self._path, _SCHEMA, compression="zstd")
         columns = [
             [bad.file for bad in bad_rows],
             [bad.row for bad in bad_rows],
             [bad.reason for bad in bad_rows],
             [bad.text for bad in bad_rows],
         ]
-        self._writer.write_table(pa.table(columns, schema=_SCHEMA))
+        with writing_to(self._path):
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._path, _SCHEMA, compression="zstd")
+            self._writer.write_table(pa.table(columns, schema=_SCHEMA))
         self.num_rows += len(bad_rows)
 
     def __enter__(self) -> Quarantine:
@@ -60,4 +63,5 @@ class Quarantine:
     ) -> None:
         """Close the file."""
         if self._writer is not None:
-            self._writer.close()
+            with writing_to(self._path):
+                self._writer.close()
