@@ -186,7 +186,9 @@ class _ColumnScan:
         known = self._distinct
         if known is not None and len(known) >= MAX_DISTINCT:
             return
-        if pa.types.is_float32(values.type) or pa.types.is_float64(values.type):
+        if pa.types.is_float16(values.type):
+            values = values.cast(pa.float32())
+        if pa.types.is_floating(values.type):
             # -0 is the number 0, which Arrow tells apart.
             zero = pa.scalar(0.0, values.type)
             values = pc.if_else(pc.equal(values, zero), zero, values)
