@@ -47,8 +47,10 @@ def main(argv: list[str]) -> int:
     config = compose(arguments.overrides)
     if is_program():
         from dlrm.data.preparation.arrow_start import go_without_pandas
+        from dlrm.kernels.freed_memory import keep_freed_memory
 
         go_without_pandas()
+        keep_freed_memory()
     folder = _prepare(config, None)
 
     from dlrm.data.preparation.prepare import describe_dataset

@@ -21,6 +21,7 @@ import pyarrow as pa
 from dlrm.data.preparation.arrow_start import go_without_pandas
 from dlrm.data.preparation.blocks import perform
 from dlrm.data.preparation.workers import READY
+from dlrm.kernels.freed_memory import keep_freed_memory
 
 
 def main(descriptor: int) -> None:
@@ -43,6 +44,7 @@ def main(descriptor: int) -> None:
 def _warm_up() -> None:
     """Import what tasks need, before the first one is waited for."""
     go_without_pandas()
+    keep_freed_memory()
     importlib.import_module("dlrm.data.preparation.passes")
 
 
