@@ -28,7 +28,7 @@ def test_the_rank_that_sleeps_over_a_batch_is_named_by_the_other(two_ranks: Rank
     assert "watched_jobs.py:" in first
     assert first.endswith("; limit 1 s (watch.data).")
     assert last.startswith(f"[rank 0] Rank {CULPRIT} moves again after ")
-    # Who waits for the sleeper is not to blame. Later steps may stall on a busy machine.
+    # Who waits for the sleeper is not to blame; later steps may stall on any machine.
     assert ": in step 1, at " not in own
 
 
