@@ -20,12 +20,11 @@ from dlrm.config.errors import DataError
 from dlrm.data.columns.parse_numbers import number_of
 from dlrm.data.sources.blocks import Block
 from dlrm.data.sources.chunk import MEND_OR_SKIP, BadRow, Chunk
-from dlrm.data.sources.dialect import Dialect
+from dlrm.data.sources.dialect import UTF8_BOM, Dialect
 from dlrm.data.sources.exact import Record, read_records
 from dlrm.kernels.text_library import CodedTexts, ColumnKind, read_text
 
 _UNIT_SEPARATOR = b"\x1f"
-_UTF8_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ class BlockParser:
 
     def _parse_fast(self, block: Block) -> pa.Table | None:
         separator, data = self.dialect.separator_bytes, block.data
-        if block.lines is None or data.startswith(_UTF8_BOM):
+        if block.lines is None or data.startswith(UTF8_BOM):
             # Arrow would drop such a mark, which is text wherever no file begins.
             return None
         if len(separator) > 1:

@@ -16,7 +16,7 @@ from dlrm.data.background import in_background
 from dlrm.data.sources.block_parser import BlockParser
 from dlrm.data.sources.blocks import Block, cut_blocks
 from dlrm.data.sources.chunk import Chunk
-from dlrm.data.sources.dialect import Dialect, Utf8Stream
+from dlrm.data.sources.dialect import UTF8_BOM, Dialect, Utf8Stream
 from dlrm.data.sources.files import (
     GZIP_MAGIC,
     InputFile,
@@ -32,7 +32,6 @@ from dlrm.data.sources.headers import (
 from dlrm.kernels.text_library import ColumnKind
 
 BLOCK_BYTES = 8 << 20
-_UTF8_BOM = b"\xef\xbb\xbf"
 
 
 def read_delimited(
@@ -177,7 +176,7 @@ def _first_row_byte(path: Path, dialect: Dialect, header: Header) -> int | None:
     magic = read_magic(path)
     if magic.startswith(GZIP_MAGIC):
         return None
-    return header.num_bytes + (len(_UTF8_BOM) if magic.startswith(_UTF8_BOM) else 0)
+    return header.num_bytes + (len(UTF8_BOM) if magic.startswith(UTF8_BOM) else 0)
 
 
 def _read_piece(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dlrm.config.errors import ConfigError, DataError
 from dlrm.data.sources.files import InputFile
 
-_UTF8_BOM = b"\xef\xbb\xbf"
+UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -71,7 +71,7 @@ class Utf8Stream:
         if self._started:
             return text
         # As many bytes as tell a mark, which may be all that a read gives.
-        while len(text) <= len(_UTF8_BOM) and (more := self._read(num_bytes)):
+        while len(text) <= len(UTF8_BOM) and (more := self._read(num_bytes)):
             text += more
         return self._begin(text)
 
@@ -108,7 +108,7 @@ class Utf8Stream:
                 f"{self._name} must be UTF-8 text, but it begins like UTF-16. Set "
                 "data.table.encoding=utf-16."
             )
-        return text.removeprefix(_UTF8_BOM)
+        return text.removeprefix(UTF8_BOM)
 
     def position(self) -> int:
         """Return how many bytes of the file on disk have been read."""
