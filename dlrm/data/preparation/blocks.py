@@ -23,11 +23,11 @@ from urllib.parse import quote
 import numpy as np
 
 from dlrm.config.durable import writing_to
+from dlrm.data.storage.checksums import crc32_of_part
 
 Bytes = bytes | memoryview | np.ndarray
 _TRAILER = struct.Struct("<QI4s")
 _MAGIC = b"dlrm"
-_PIECE_BYTES = 1 << 20
 _BUFFER_BYTES = 1 << 15
 """Whatever is longer is written from where it lies."""
 _SUFFIX = ".block"
@@ -95,9 +95,8 @@ class BlockStore:
             return None
         try:
             block = self.open(name)
-            if _crc32_of(path, sum(size for _, size in block.sections.values())) == (
-                block.crc32
-            ):
+            size = sum(size for _, size in block.sections.values())
+            if crc32_of_part(path, 0, size) == block.crc32:
                 return block
         except OSError:
             pass
@@ -247,12 +246,3 @@ def remove_unfinished(folder: Path) -> None:
     """Delete what a process that is gone had half written."""
     for path in folder.glob("*.half"):
         path.unlink(missing_ok=True)
-
-
-def _crc32_of(path: Path, size: int) -> int:
-    crc = 0
-    with path.open("rb", buffering=0) as file:
-        while size and (data := file.read(min(size, _PIECE_BYTES))):
-            crc = zlib.crc32(data, crc)
-            size -= len(data)
-    return crc if size == 0 else -1

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from dlrm.config.durable import flush_to_disk, writing_to
-from dlrm.data.storage.checksums import joined_crc32
+from dlrm.data.storage.checksums import crc32_of_part, joined_crc32
 from dlrm.data.storage.layout import INT, RECORDS_FILE
-from dlrm.data.storage.manifest import PIECE_BYTES, FileRecord
+from dlrm.data.storage.manifest import FileRecord
 
 _ROWS_AT_ONCE = 1 << 11
 """Few enough to stay in the processor's cache from their columns to the file."""
@@ -65,16 +65,11 @@ class RecordsFile:
 
     def holds(self, first_row: int, num_rows: int, crc32: int) -> bool:
         """Say whether rows lie there as they were written."""
-        left, crc = num_rows * self._row_bytes, 0
+        start, size = first_row * self._row_bytes, num_rows * self._row_bytes
         try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(first_row * self._row_bytes)
-                while left and (data := file.read(min(left, PIECE_BYTES))):
-                    crc = zlib.crc32(data, crc)
-                    left -= len(data)
+            return crc32_of_part(self.path, start, size) == crc32
         except OSError:
             return False
-        return left == 0 and crc == crc32
 
     def finish(self, pieces: Iterable[tuple[int, int]]) -> FileRecord:
         """Force all rows to disk; ``pieces`` are the CRCs and rows, in file order.
