@@ -65,11 +65,13 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    # Test processes share the cores. Only what has imported torch already pays for it.
+def _one_thread_and_one_seed() -> None:
+    # Test processes share the cores, and a test that draws must draw the same numbers
+    # whatever ran before it. Only what has imported torch already pays for it.
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "set_num_threads"):
         torch.set_num_threads(1)
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
