@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import sys
 import tempfile
@@ -37,7 +38,8 @@ def bench_preparation(
     """Prepare a made-up log of ``num_rows``; theirs gets its first ``their_rows``.
 
     Ours is a whole ``dlrm prepare``, process start and all; theirs the work alone. Few
-    rows are to its advantage, whose dictionaries grow.
+    rows are to its advantage, whose dictionaries grow. Raw rows come from memory, for
+    both: a disk says nothing about either.
     """
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as name:
@@ -55,6 +57,7 @@ def bench_preparation(
             report(f"Round {number + 1} of {num_rounds} ...")
             for contestant in _turned(list(found), number):
                 run = _ours if contestant == "dlrm" else _theirs
+                _settle(log, part)
                 found[contestant].append(run(folder))
         log_bytes = log.stat().st_size
         distinct_ids = _distinct_ids(folder)
@@ -70,6 +73,19 @@ def bench_preparation(
 def _turned(names: list[str], number: int) -> list[str]:
     turn = number % len(names)
     return names[turn:] + names[:turn]
+
+
+def _settle(*files: Path) -> None:
+    """Begin every turn alike: nothing left to write, and the raw rows in memory.
+
+    What ran before has written and read, which drives files out of the page cache.
+    """
+    os.sync()
+    buffer = bytearray(1 << 20)
+    for path in files:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
 
 
 def _write_preset(config: Config, folder: Path) -> None:
