@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import urllib.parse
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from dlrm.config.errors import DamagedError
 from dlrm.config.strangers import parse_json
 from dlrm.embeddings.state import USES
+from dlrm.kernels.checksum import crc32_of_file
 
 STATE_FILE = "state.json"
 DENSE_FILE = "dense.safetensors"
@@ -153,11 +153,7 @@ def _of_state(content: dict[str, Any]) -> str:
 
 def checksum(path: Path) -> str:
     """Return the checksum of a file's content, as ``state.json`` holds it."""
-    value = 0
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            value = zlib.crc32(block, value)
-    return f"crc32:{value:08x}"
+    return f"crc32:{crc32_of_file(path):08x}"
 
 
 def damaged(folder: Path, name: str) -> DamagedError:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dlrm.config.environment import read_environment
 
-_INTERFACE = 2
+_INTERFACE = 3
 _READ, _OUT_OF_MEMORY = 0, 4
 
 
@@ -230,6 +230,7 @@ def loaded() -> ctypes.CDLL | None:
         library.dlrm_text_free.argtypes = [ctypes.c_void_p]
         library.dlrm_text_lines.restype = ctypes.c_int64
         library.dlrm_counter_new.restype = ctypes.c_void_p
+        library.dlrm_crc32.restype = ctypes.c_uint32
         return library
     return None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import dlrm
-from dlrm.kernels import library
+from dlrm.kernels import library, text_library
 
 ROOT = Path(dlrm.__file__).parent.parent
 CSRC = ROOT / "dlrm" / "kernels" / "csrc"
@@ -75,6 +75,9 @@ def test_sources_and_python_agree_on_the_interface():
     text = (CSRC / "library_ops.cpp").read_text()
     (number,) = re.findall(r"return (\d+); \}\);", text)
     assert int(number) == library.INTERFACE
+    text = (CSRC.parent / "csrc_text" / "text_columns.h").read_text()
+    (number,) = re.findall(r"DLRM_TEXT_INTERFACE = (\d+);", text)
+    assert int(number) == text_library._INTERFACE
 
 
 def test_no_body_lets_code_of_another_instruction_set_leak():

@@ -9,19 +9,25 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dlrm.config.data import SPLITS, DataConfig
 from dlrm.config.durable import writing_to
 from dlrm.data.preparation.blocks import BlockStore, BlockWriter
 from dlrm.data.preparation.encoding import EncodedPart
-from dlrm.data.preparation.kept_columns import ORIGIN_COLUMNS, side_table
+from dlrm.data.preparation.kept_columns import (
+    ORIGIN_COLUMNS,
+    decoded_schema,
+    side_table,
+)
 from dlrm.data.preparation.shard_plan import Part, ShardPlan
 from dlrm.data.preparation.spill import SpilledBlock
 from dlrm.data.storage.layout import RecordLayout
-from dlrm.data.storage.manifest import FileRecord, crc32_of
+from dlrm.data.storage.manifest import FileRecord
 from dlrm.data.storage.records_file import RecordsFile
 from dlrm.data.storage.shard_files import BagFiles
 from dlrm.data.storage.side_file import SideFile
+from dlrm.kernels.checksum import crc32_of_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +46,7 @@ class AssembleTask:
             path = self.made / name
             if not path.is_file() or path.stat().st_size != size:
                 return False
-            if crc32_of(path) != crc32:
+            if crc32_of_file(path) != crc32:
                 return False
         return True
 
@@ -123,7 +129,7 @@ class SideTask(AssembleTask):
         with writing_to(path):
             tables = self._tables()
             first = next(tables)
-            file = SideFile.create(path, first.schema)
+            file = SideFile.create(path, decoded_schema(first.schema), first.schema)
             try:
                 file.append(first)
                 for table in tables:
@@ -139,8 +145,8 @@ class SideTask(AssembleTask):
             own = np.flatnonzero(block.codes(self.codes) == code)
             rows = pa.array(own[part.start : part.stop])
             found = (name for name in block.names() if name in wanted)
-            typed = pa.table({name: block.column(name).take(rows) for name in found})
-            yield side_table(typed, self.data, self.kept, self.raw_types)
+            typed = pa.table({name: _taken(block.column(name), rows) for name in found})
+            yield side_table(typed, self.data, self.kept, self.raw_types, coded=True)
 
     def _typed_columns(self) -> set[str]:
         """Name the typed columns that the side columns may be made of."""
@@ -150,3 +156,8 @@ class SideTask(AssembleTask):
             *(f"raw:{column}" for column in self.kept),
             *(f"sparse:{n}" for n, f in features if (f.column or n) in self.kept),
         }
+
+
+def _taken(column: pa.Array, rows: pa.Array) -> pa.Array:
+    """Take rows that are known to be there."""
+    return pc.take(column, rows, boundscheck=False)

@@ -3,7 +3,8 @@
 A file holds named sections one after the other, then a JSON footer that says where they
 lie, their CRC-32 and the work's result, then a trailer that says where the footer is.
 It appears by a rename, so a name alone says much; after a crash of the machine, which
-may keep names and lose contents, the checksums say the rest.
+may keep names and lose contents, the checksums say the rest. One whose sections nobody
+needs any longer is spent: they go, and that it was done, with what it gave, stays.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
 from dlrm.config.durable import writing_to
-from dlrm.data.storage.checksums import crc32_of_part
+from dlrm.kernels.checksum import crc32, crc32_of_part
 
 Bytes = bytes | memoryview | np.ndarray
 _TRAILER = struct.Struct("<QI4s")
@@ -35,6 +36,10 @@ _OPEN_BLOCKS = 256
 """Footers kept in memory: column after column is read of the same files."""
 
 
+class SpentError(Exception):
+    """A piece of work is needed that was done and used up: it must be done again."""
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedBlock:
     """The file of a finished piece of work, read section by section."""
@@ -44,17 +49,31 @@ class FinishedBlock:
     """Start and size in bytes."""
     result: dict[str, Any]
     crc32: int
+    spent: bool = False
+    """Its sections are gone."""
+
+    def names(self) -> list[str]:
+        """List the sections.
+
+        Raises:
+            SpentError: They are gone.
+        """
+        self._check_unspent()
+        return list(self.sections)
 
     def size(self, section: str) -> int:
         """Return a section's bytes."""
-        return self.sections[section][1]
+        return self._place(section)[1]
 
     def read(self, section: str, start: int = 0, size: int | None = None) -> bytes:
         """Return a section, or ``size`` bytes of it from ``start``.
 
         Read, not mapped: pages of a map would count as memory of this process.
+
+        Raises:
+            SpentError: The sections are gone.
         """
-        first, whole = self.sections[section]
+        first, whole = self._place(section)
         wanted = whole - start if size is None else size
         with self.path.open("rb", buffering=0) as file:
             file.seek(first + start)
@@ -70,6 +89,14 @@ class FinishedBlock:
         width = np.dtype(dtype).itemsize
         size = None if count is None else count * width
         return np.frombuffer(self.read(section, start * width, size), dtype)
+
+    def _place(self, section: str) -> list[int]:
+        self._check_unspent()
+        return self.sections[section]
+
+    def _check_unspent(self) -> None:
+        if self.spent:
+            raise SpentError(str(self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +133,24 @@ class BlockStore:
     def remove(self, name: str) -> None:
         """Forget a piece of work; none of that name is well too."""
         self._path(name).unlink(missing_ok=True)
+
+    def spend(self, name: str) -> None:
+        """Give back the room of what nobody needs any longer; its result stays.
+
+        Raises:
+            WriteError: The disk refuses the bytes.
+        """
+        block = self.open(name)
+        if not block.spent:
+            with self.writer(name) as out:
+                out.finish(block.result, spent=True)
+
+    def remove_spent(self) -> None:
+        """Forget all that is spent."""
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            block = self.find(unquote(path.name.removesuffix(_SUFFIX)))
+            if block is not None and block.spent:
+                path.unlink()
 
     def count(self, prefix: str) -> int:
         """Count the pieces whose names begin so."""
@@ -145,17 +190,22 @@ class BlockWriter:
         assert self._file is not None
         with writing_to(self.path):
             self._file.write(view)
-        self._crc32 = zlib.crc32(view, self._crc32)
+        self._crc32 = crc32(view, self._crc32)
         self._size += view.nbytes
         entry[1] += view.nbytes
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: dict[str, Any], *, spent: bool = False) -> None:
         """Write the footer, and give the file its name.
 
         Raises:
             WriteError: The disk refuses the bytes.
         """
-        footer = {"sections": self._sections, "result": result, "crc32": self._crc32}
+        footer = {
+            "sections": self._sections,
+            "result": result,
+            "crc32": self._crc32,
+            "spent": spent,
+        }
         text = json.dumps(footer).encode()
         assert self._file is not None
         with writing_to(self.path):

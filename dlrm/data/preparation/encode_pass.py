@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,9 @@ class EncodePass:
     ) -> dict[Path, list[int]]:
         """Encode all blocks; return the CRC-32 of each shard's parts, by folder.
 
-        Side files need no encoded row. They are written meanwhile: at the end a large
-        one would keep one process busy, and the others waiting.
+        Side files need no encoded row and come first: at the end a large one would keep
+        one process busy, and the others waiting. So the rows that were read go as they
+        are encoded, and what is written takes their room.
         """
         layout = RecordLayout.of(self.schema)
         for plan in plans:
@@ -99,9 +100,8 @@ class EncodePass:
         places = places_of(plans, len(self.rows.blocks), made, layout.num_words)
         found: dict[Path, list[int]] = {plan.shard(made): [] for plan in plans}
         encode_tasks = self._encode_tasks(places)
-        first_half = islice(encode_tasks, len(places) // 2)
         side_tasks = (self._side_task(plan, made) for plan in plans)
-        results = workers.results(chain(first_half, side_tasks, encode_tasks))
+        results = workers.results(chain(side_tasks, encode_tasks))
         numbers = count()
         with Progress(sum(self.split_rows), "Encoding", "rows") as progress:
             for result in results:
@@ -114,8 +114,15 @@ class EncodePass:
                 tally.merge(result["tally"])
                 encoded = self.store.open(_ENCODED_NAME.format(number))
                 gathered.merge(encoded.read("gathered"))
+                self._spend(number)
                 progress.update(result["num_rows"])
         return found
+
+    def _spend(self, number: int) -> None:
+        """Let the rows of a block go with the last one of its file."""
+        names = [block.name for block in self.rows.blocks[number : number + 2]]
+        if names[0] not in names[1:]:
+            self.store.spend(names[0])
 
     def _encode_tasks(self, places: Sequence[Sequence[Place]]) -> Iterator[EncodeTask]:
         tables = has_vocabulary(self.schema)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -38,11 +39,14 @@ def side_table(
     data: DataConfig,
     kept: Sequence[str],
     types: Mapping[str, pa.DataType] | None = None,
+    *,
+    coded: bool = False,
 ) -> pa.Table:
     """Return ``__file``, ``__row`` and those ``kept`` columns that ``typed`` holds.
 
     Features that are kept but not among ``raw_columns`` appear as their canonical text,
-    missing as null. Raw columns are cast to ``types`` where given.
+    missing as null; ``coded`` leaves them dictionaries. Raw columns are cast to
+    ``types`` where given.
     """
     columns = {name: typed[name] for name in ORIGIN_COLUMNS}
     features = {f.column or name: name for name, f in data.sparse_features.items()}
@@ -53,8 +57,20 @@ def side_table(
                 values = values.cast(types[column], safe=False)
             columns[column] = values
         elif f"sparse:{features.get(column)}" in typed.column_names:
-            columns[column] = _text(typed[f"sparse:{features[column]}"])
+            texts = _coded_text(typed[f"sparse:{features[column]}"])
+            columns[column] = texts if coded else texts.cast(pa.string())
     return pa.table(columns)
+
+
+def decoded_schema(side: pa.Schema) -> pa.Schema:
+    """Return the schema of a side table whose features were not left coded."""
+    fields = []
+    for field in side:
+        is_coded = pa.types.is_dictionary(field.type)
+        if is_coded and field.name not in ORIGIN_COLUMNS:
+            field = field.with_type(field.type.value_type)
+        fields.append(field)
+    return pa.schema(fields)
 
 
 def unified_types(schemas: Iterable[pa.Schema]) -> dict[str, pa.DataType]:
@@ -81,8 +97,18 @@ def _common(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         return pa.string()
 
 
-def _text(texts: pa.ChunkedArray) -> pa.Array:
+def _coded_text(texts: pa.ChunkedArray) -> pa.DictionaryArray:
     encoded = texts.combine_chunks()
-    keys = encoded.dictionary
-    null = pa.scalar(None, pa.string())
-    return pc.if_else(pc.equal(keys, ""), null, keys).take(encoded.indices)
+    is_missing = pc.equal(encoded.dictionary, "").to_numpy(zero_copy_only=False)
+    if not is_missing.any():
+        return encoded
+    codes = encoded.indices.to_numpy()
+    is_valid = np.ones(len(codes), dtype=np.bool_)
+    for code in np.flatnonzero(is_missing):
+        is_valid &= codes != code
+    # The codes themselves need no copy.
+    buffers = [np.packbits(is_valid, bitorder="little"), codes]
+    indices = pa.Array.from_buffers(
+        encoded.indices.type, len(codes), [pa.py_buffer(part) for part in buffers]
+    )
+    return pa.DictionaryArray.from_arrays(indices, encoded.dictionary, safe=False)

@@ -25,12 +25,12 @@ from dlrm.data.preparation.counting import (
     SIZES,
     ranked_keys,
 )
-from dlrm.data.storage.manifest import crc32_of
 from dlrm.data.transforms.vocabulary import (
     VOCABULARY_SCHEMA,
     vocabulary_order,
     vocabulary_path,
 )
+from dlrm.kernels.checksum import crc32_of_file
 
 _VALUES_AT_ONCE = 1 << 19
 """Values of all parts that are put in order at a time."""
@@ -74,13 +74,13 @@ class MergeTask:
         return {
             "num_known": num_known,
             "num_values": sum(part.result["num_values"] for part in parts),
-            "crc32": crc32_of(path),
+            "crc32": crc32_of_file(path),
         }
 
     def still_holds(self, result: dict[str, Any]) -> bool:
         """Say whether the vocabulary's file is still as it was written."""
         path = vocabulary_path(self.made, self.table)
-        return path.is_file() and crc32_of(path) == result["crc32"]
+        return path.is_file() and crc32_of_file(path) == result["crc32"]
 
     def _rows(
         self, parts: list[FinishedBlock], row_of_number: list[np.ndarray], feature: int

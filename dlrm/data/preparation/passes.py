@@ -19,7 +19,7 @@ from dlrm.config.durable import writing_to
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.contract.contract import build_contract
 from dlrm.data.preparation.arrow_start import settle_pandas
-from dlrm.data.preparation.blocks import BlockStore
+from dlrm.data.preparation.blocks import BlockStore, SpentError
 from dlrm.data.preparation.encode_pass import EncodedRowsOnDisk, EncodePass
 from dlrm.data.preparation.fit_pass import Fit, FitPass
 from dlrm.data.preparation.kept_columns import kept_columns
@@ -57,10 +57,22 @@ class Preparation:
             UserError: The raw rows do not fit the config, or a process was killed.
             OSError: The disk is full.
         """
-        data, made = self.data, self.work / "dataset"
+        made = self.work / "dataset"
         store = BlockStore(self.work / BLOCKS_FOLDER)
         for folder in (store.folder, made):
             folder.mkdir(exist_ok=True)
+        try:
+            self._make(store, made)
+        except SpentError:
+            # An earlier preparation was done with rows, and then lost what it had made
+            # of them: the machine had kept names and not all contents.
+            store.remove_spent()
+            self._make(store, made)
+        return made
+
+    def _make(self, store: BlockStore, made: Path) -> None:
+        """Do all passes, as far as what they give is not there."""
+        data = self.data
         _remove_loose_files(made)
         codes = self.work / "codes.bin"
         resources = Resources.of(data)
@@ -81,7 +93,6 @@ class Preparation:
         with writing_to(made):
             self._describe(made, schema, fit, encoded, rows.num_quarantined)
             write_manifest(made, encoded.splits, encoded.files)
-        return made
 
     def _describe(
         self,

@@ -35,7 +35,7 @@ from dlrm.data.transforms.fitted import FittedTransforms, Observer
 if TYPE_CHECKING:
     import pandas as pd
 
-WORK_FORMAT = 2
+WORK_FORMAT = 3
 """Of what lies in a working folder."""
 LARGE_BYTES = 64 << 20
 """Files of more are work for several processes, whatever their format."""

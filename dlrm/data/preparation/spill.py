@@ -33,7 +33,7 @@ _PLAIN = pa.ipc.IpcWriteOptions(use_threads=False)
 _PACKED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 """For strings alone: packing numbers costs more than writing them."""
 _WHOLE, _NARROWED = "column", "narrowed"
-_SMALL = ((1 << 8, pa.uint8()), (1 << 16, pa.uint16()))
+_SMALL = ((1 << 8, np.uint8), (1 << 16, np.uint16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class SpilledBlock:
     def names(self) -> list[str]:
         """List the typed columns."""
         lead = f"{self.part}/"
-        found = [name for name in self.file.sections if name.startswith(lead)]
+        found = [name for name in self.file.names() if name.startswith(lead)]
         return [name.removeprefix(lead) for name in found if "#" not in name]
 
     def table(self, leave_out: Sequence[str] = ()) -> pa.Table:
@@ -227,7 +227,8 @@ def _coded(column: pa.DictionaryArray) -> CodedTexts:
 def _dictionary(texts: CodedTexts) -> pa.DictionaryArray:
     buffers = (pa.py_buffer(texts.offsets), pa.py_buffer(texts.data))
     dictionary = pa.StringArray.from_buffers(len(texts.offsets) - 1, *buffers)
-    return pa.DictionaryArray.from_arrays(pa.array(texts.codes), dictionary)
+    codes = pa.array(texts.codes)
+    return pa.DictionaryArray.from_arrays(codes, dictionary, safe=False)
 
 
 def _pack(column: pa.Array) -> memoryview:
@@ -248,29 +249,41 @@ def _unpack(data: bytes) -> pa.Array:
 
 
 def _narrow(column: pa.Array) -> pa.Array:
-    """Hold numbers and codes in as few bytes as do exactly."""
+    """Hold numbers and codes in as few bytes as do exactly; nulls have no such form."""
+    if column.null_count:
+        return column
     if isinstance(column, pa.ListArray) and isinstance(
         column.values, pa.DictionaryArray
     ):
         return pa.ListArray.from_arrays(column.offsets, _narrow(column.values))
-    if isinstance(column, pa.DictionaryArray):
-        for size, kind in _SMALL:
+    if isinstance(column, pa.DictionaryArray) and column.indices.type == pa.int32():
+        for size, dtype in _SMALL:
             if len(column.dictionary) <= size:
-                indices = column.indices.cast(kind)
-                return pa.DictionaryArray.from_arrays(indices, column.dictionary)
-    if pa.types.is_float64(column.type) and not column.null_count:
-        numbers = column.to_numpy()
-        with np.errstate(over="ignore"):
-            half = numbers.astype(np.float32)
-        if np.array_equal(half, numbers, equal_nan=True):
-            return pa.array(half)
+                return _with_codes(column, dtype)
+    if pa.types.is_float64(column.type):
+        return _narrow_floats(column)
     return column
+
+
+def _narrow_floats(column: pa.DoubleArray) -> pa.Array:
+    numbers = column.to_numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        half = numbers.astype(np.float32)
+        back = half.astype(np.float64)
+    # As bits, NaN is equal to itself, and no bit of one goes.
+    is_exact = np.array_equal(back.view(np.int64), numbers.view(np.int64))
+    return pa.array(half) if is_exact else column
 
 
 def _wide(column: pa.Array) -> pa.Array:
     if isinstance(column, pa.ListArray):
         return pa.ListArray.from_arrays(column.offsets, _wide(column.values))
     if isinstance(column, pa.DictionaryArray):
-        indices = column.indices.cast(pa.int32())
-        return pa.DictionaryArray.from_arrays(indices, column.dictionary)
-    return column.cast(pa.float64())
+        return _with_codes(column, np.int32)
+    return pa.array(column.to_numpy().astype(np.float64))
+
+
+def _with_codes(column: pa.DictionaryArray, dtype: type) -> pa.DictionaryArray:
+    """Hold codes as another type, which has them all: casts that check take longer."""
+    codes = pa.array(column.indices.to_numpy().astype(dtype))
+    return pa.DictionaryArray.from_arrays(codes, column.dictionary, safe=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+
+from dlrm.kernels.checksum import crc32
 
 MEND_OR_SKIP = (
     "Mend the row, or prepare with data.bad_rows=skip, which leaves such rows out and "
@@ -86,7 +87,7 @@ class ReadChunk:
 
     def digest(self) -> str:
         """Return the chunk's place and a checksum of its values."""
-        crc = zlib.crc32(self.chunk.rows.tobytes())
+        crc = crc32(self.chunk.rows.tobytes())
         for batch in self.chunk.table.to_batches():
-            crc = zlib.crc32(batch.serialize(), crc)
+            crc = crc32(batch.serialize(), crc)
         return f"{self.chunk.file}:{self.chunk.split}:{crc}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from dlrm.data.sources.headers import (
     missing_columns,
     read_header,
 )
+from dlrm.kernels.checksum import crc32
 from dlrm.kernels.text_library import ColumnKind
 
 BLOCK_BYTES = 8 << 20
@@ -165,7 +165,7 @@ class DelimitedPiece:
 
     def digest(self) -> str:
         """Return text that changes with the rows and their place."""
-        return f"{self.block.first_line}:{zlib.crc32(self.block.data)}"
+        return f"{self.block.first_line}:{crc32(self.block.data)}"
 
 
 def _first_row_byte(path: Path, dialect: Dialect, header: Header) -> int | None:

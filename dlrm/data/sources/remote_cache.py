@@ -8,15 +8,13 @@ import hashlib
 import json
 import math
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from dlrm.config.checks import require
 from dlrm.config.environment import read_environment
-
-_CHECKED_BYTES = 4 << 20
+from dlrm.kernels.checksum import crc32_of_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class RemoteCache:
         try:
             record = json.loads(_record_of(path).read_text(encoding="utf-8"))
             sound = path.stat().st_size == record["size"]
-            if sound and _crc32_of(path) == record["crc32"]:
+            if sound and crc32_of_file(path) == record["crc32"]:
                 os.utime(path)
                 return path
         except (OSError, ValueError, KeyError, TypeError):
@@ -115,14 +113,6 @@ def _record_of(path: Path) -> Path:
 def _remove(path: Path) -> None:
     for file in (path, _record_of(path)):
         file.unlink(missing_ok=True)
-
-
-def _crc32_of(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while piece := file.read(_CHECKED_BYTES):
-            crc = zlib.crc32(piece, crc)
-    return crc
 
 
 def _remove_if_abandoned(path: Path) -> None:

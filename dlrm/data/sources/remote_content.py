@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 import threading
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from dlrm.data.sources.remote import RemoteFile, cache_name
 from dlrm.data.sources.remote_cache import RemoteCache
 from dlrm.data.sources.remote_fetch import fetch, fetch_range
+from dlrm.kernels.checksum import crc32
 
 HEAD_BYTES = 1 << 20
 """Asked for alone, so that looking at a file's header does not bring the file."""
@@ -118,7 +118,7 @@ class RemoteContent:
             for piece in fetch(self._file):
                 copy.write(piece)
                 copy.flush()
-                crc = zlib.crc32(piece, crc)
+                crc = crc32(piece, crc)
                 with self._changed:
                     self._available += len(piece)
                     self._changed.notify_all()

@@ -7,11 +7,7 @@ highest. Bytes that follow multiply what came before by a power of x.
 from __future__ import annotations
 
 import functools
-import zlib
 from collections.abc import Iterable
-from pathlib import Path
-
-from dlrm.data.storage.manifest import PIECE_BYTES
 
 _POLYNOMIAL = 0xEDB88320
 _ONE = 1 << 31
@@ -23,20 +19,6 @@ def joined_crc32(parts: Iterable[tuple[int, int]]) -> int:
     for crc, size in parts:
         whole = _product(_power_of_x(8 * size), whole) ^ crc
     return whole
-
-
-def crc32_of_part(path: Path, start: int, size: int) -> int | None:
-    """Return the CRC-32 of ``size`` bytes from ``start``; None where fewer are there.
-
-    Read, not mapped: pages of a map would count as memory of this process.
-    """
-    crc = 0
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while size and (data := file.read(min(size, PIECE_BYTES))):
-            crc = zlib.crc32(data, crc)
-            size -= len(data)
-    return crc if size == 0 else None
 
 
 def _product(first: int, second: int) -> int:

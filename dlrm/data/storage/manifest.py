@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -13,10 +11,10 @@ from typing import Any
 
 from dlrm.config.errors import DatasetError
 from dlrm.config.strangers import parse_json
+from dlrm.kernels.checksum import crc32_of_file
 
 MANIFEST_FILE = "files.json"
 FORMAT_VERSION = 1
-PIECE_BYTES = 1 << 22
 PREPARE_ANEW = "Delete the folder and run dlrm prepare again."
 
 
@@ -90,27 +88,11 @@ class Manifest:
         if checksums:
             with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
                 paths = [folder / name for name in self.files]
-                found = pool.map(crc32_of, paths)
+                found = pool.map(crc32_of_file, paths)
                 for path, crc, record in zip(
                     paths, found, self.files.values(), strict=True
                 ):
                     _check_crc32(path, crc, record.crc32)
-
-
-def crc32_of(path: Path) -> int:
-    """Return the CRC-32 of a file's bytes."""
-    if path.stat().st_size == 0:
-        return 0
-    crc = 0
-    # Mapped pages are not copied and can be dropped by the system at any time.
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        memoryview(data) as view,
-    ):
-        for start in range(0, len(view), PIECE_BYTES):
-            crc = zlib.crc32(view[start : start + PIECE_BYTES], crc)
-    return crc
 
 
 def _rebuild(content: dict[str, Any]) -> Manifest:

@@ -5,7 +5,6 @@ Shape suffixes: R = rows, W = words of a record.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from dlrm.config.durable import flush_to_disk, writing_to
-from dlrm.data.storage.checksums import crc32_of_part, joined_crc32
+from dlrm.data.storage.checksums import joined_crc32
 from dlrm.data.storage.layout import INT, RECORDS_FILE
 from dlrm.data.storage.manifest import FileRecord
+from dlrm.kernels.checksum import crc32, crc32_of_part
 
 _ROWS_AT_ONCE = 1 << 11
 """Few enough to stay in the processor's cache from their columns to the file."""
@@ -59,7 +59,7 @@ class RecordsFile:
                 own = rows[start : start + _ROWS_AT_ONCE]
                 records[: own.size] = columns.take(own, axis=1).T
                 data = records[: own.size].reshape(-1).view(np.uint8).data
-                crc = zlib.crc32(data, crc)
+                crc = crc32(data, crc)
                 file.write(data)
         return crc
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +18,7 @@ from dlrm.data.storage.layout import (
     RecordLayout,
 )
 from dlrm.data.storage.manifest import FileRecord
+from dlrm.kernels.checksum import crc32
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class CheckedFile:
         """Append an array's bytes."""
         data = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
         self.file.write(data)
-        self.crc32 = zlib.crc32(data, self.crc32)
+        self.crc32 = crc32(data, self.crc32)
         self.size += len(data)
 
     def finish(self) -> FileRecord:

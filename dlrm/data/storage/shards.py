@@ -12,10 +12,11 @@ from dlrm.config.durable import flush_to_disk
 from dlrm.config.errors import DatasetError
 from dlrm.config.schema import FeatureSchema
 from dlrm.data.storage.layout import RECORDS_FILE, RecordLayout, shard_name, side_name
-from dlrm.data.storage.manifest import FileRecord, Manifest, crc32_of
+from dlrm.data.storage.manifest import FileRecord, Manifest
 from dlrm.data.storage.rows import EncodedRows
 from dlrm.data.storage.shard_files import BagFiles, CheckedFile
 from dlrm.data.storage.side_file import SideFile
+from dlrm.kernels.checksum import crc32_of_file
 
 ROWS_PER_SHARD = 4_000_000
 
@@ -138,7 +139,7 @@ def write_manifest(
     for path in others:
         flush_to_disk(path)
         name = path.relative_to(folder).as_posix()
-        found[name] = FileRecord(path.stat().st_size, crc32_of(path))
+        found[name] = FileRecord(path.stat().st_size, crc32_of_file(path))
     Manifest(splits=splits, files=found).save(folder)
     for path in (folder, *folder.rglob("*")):
         if path.is_dir():

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-constexpr int32_t DLRM_TEXT_INTERFACE = 2;
+constexpr int32_t DLRM_TEXT_INTERFACE = 3;
 
 // Answers: read, or why not.
 constexpr int32_t DLRM_TEXT_READ = 0;

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dlrm.data.preparation.blocks import BlockStore, perform
+from dlrm.data.preparation.blocks import BlockStore, SpentError, perform
 
 
 def write(store, name="a", value=1):
@@ -58,6 +58,24 @@ def test_a_file_cut_short_anywhere_or_with_any_byte_changed_is_not_taken(tmp_pat
         changed[place] ^= 64
         path.write_bytes(changed)
         assert store.find("a") is None
+
+
+def test_what_is_spent_leaves_its_result_and_no_sections(tmp_path):
+    store = BlockStore(tmp_path)
+    write(store)
+    write(store, name="b/c", value=2)
+    store.spend("b/c")
+    store.spend("b/c")
+    block = store.find("b/c")
+    assert block.spent
+    assert block.result == {"value": 2}
+    for use in (block.names, lambda: block.read("text"), lambda: block.size("text")):
+        with pytest.raises(SpentError, match="b%2Fc"):
+            use()
+    assert not store.find("a").spent
+    store.remove_spent()
+    assert store.find("b/c") is None
+    assert store.find("a").names() == ["numbers", "text"]
 
 
 class Adding:

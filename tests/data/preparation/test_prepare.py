@@ -17,6 +17,7 @@ from dlrm.config.contract import Severity
 from dlrm.config.data import BadRows, SourceFormat, Split
 from dlrm.config.errors import DataError, DatasetError
 from dlrm.config.features import DenseFeature, Encoding, OutOfRange, SparseFeature
+from dlrm.data.preparation.blocks import BlockStore
 from dlrm.data.preparation.prepare import (
     describe_dataset,
     iter_encoded,
@@ -296,10 +297,24 @@ def test_records_harmed_since_they_were_written_are_written_anew(
     Dataset.open(folder, verify=True)
 
 
-def test_records_that_lie_in_place_are_not_written_again(data, monkeypatch):
+def test_records_that_lie_in_place_are_neither_read_nor_written_again(
+    data, monkeypatch
+):
     interrupted_at(data, monkeypatch, "assembling.RecordsTask.make")
     break_at(monkeypatch, "shard_plan.Place.write", AssertionError)
+    break_at(monkeypatch, "spill.SpillTask.make", AssertionError)
     assert Dataset.open(prepare_source(data, source()), verify=True)
+
+
+def test_rows_that_were_read_go_as_they_are_encoded(data, monkeypatch):
+    def interrupted_with(place):
+        records = interrupted_at(data, monkeypatch, place)
+        (work,) = Path(data.prepared).glob(".tmp-*")
+        store = BlockStore(work / "blocks")
+        return records, [store.open(f"rows-{n:07d}").spent for n in range(2)]
+
+    assert interrupted_with("encoding.EncodeTask.make")[1] == [False, False]
+    assert interrupted_with("assembling.RecordsTask.make")[1] == [True, True]
 
 
 def test_a_preparation_cut_short_amid_its_records_is_gone_on_with(data, monkeypatch):

@@ -75,6 +75,21 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(made).as_posix(): path.read_bytes() for path in files}
 
 
+def started_worker(process: subprocess.Popen[str]) -> psutil.Process:
+    """Wait for the first process that shares the work."""
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children():
+            if "dlrm.data.preparation.worker" in child.cmdline():
+                return child
+        time.sleep(0.005)
+    raise AssertionError(process.communicate())
+
+
+def num_pieces(folder: Path) -> int:
+    """Count the finished pieces of work of a preparation that goes on."""
+    return sum(1 for _ in folder.glob(".tmp-*/blocks/*.block"))
+
+
 @pytest.mark.slow
 def test_any_number_of_processes_makes_the_same_bytes(clicks):
     for workers in (1, 2, 3):
@@ -86,13 +101,13 @@ def test_any_number_of_processes_makes_the_same_bytes(clicks):
 
 @pytest.mark.slow
 def test_a_preparation_killed_again_and_again_ends_with_the_same_bytes(clicks):
-    begun = time.monotonic()
     finished(start(clicks, "whole"))
-    whole_seconds = time.monotonic() - begun
     generator, said = random.Random(1), ""
-    for part in range(1, 6):
+    for _ in range(5):
+        more = num_pieces(clicks / "killed") + generator.randrange(1, 9)
         process = start(clicks, "killed")
-        time.sleep(whole_seconds * (part + generator.random()) / 7)
+        while process.poll() is None and num_pieces(clicks / "killed") < more:
+            time.sleep(0.002)
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         said += process.communicate()[1]
@@ -107,32 +122,34 @@ def test_a_preparation_killed_again_and_again_ends_with_the_same_bytes(clicks):
 
 @pytest.mark.slow
 def test_a_killed_worker_ends_the_command_which_can_be_run_again(clicks):
+    # The first process still has work when it hears of the end of the other.
+    slow = "workers.perform = lambda task: (time.sleep(0.05), perform(task))[1]\n"
+    imports = "import time\nfrom dlrm.data.preparation.blocks import perform\n"
+    program = clicks / "program.py"
+    program.write_text(imports + PROGRAM.replace("if __name__", slow + "if __name__"))
     process = start(clicks, "prepared")
-    children: list[psutil.Process] = []
-    while process.poll() is None and not children:
-        children = psutil.Process(process.pid).children(recursive=True)
-        time.sleep(0.01)
-    time.sleep(0.3)
-    children[0].send_signal(signal.SIGKILL)
+    worker = started_worker(process)
+    worker.kill()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "was killed by signal 9 (SIGKILL)" in err
     assert "Traceback" not in err
+    program.write_text(PROGRAM)
     finished(start(clicks, "prepared"))
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes(clicks):
     process = start(clicks, "prepared")
-    children: list[psutil.Process] = []
-    while process.poll() is None and not children:
-        children = psutil.Process(process.pid).children(recursive=True)
-        time.sleep(0.01)
+    started_worker(process)
+    children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert not any(child.is_running() for child in children)
+    # One that was just being started ends by itself once it is alone.
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
 
 
 @pytest.mark.slow
