@@ -3,6 +3,7 @@
     python -m tests.faults what=save              every call, every error and kill
     python -m tests.faults what=train minutes=30  the command, as far as time goes
     python -m tests.faults what=prepare minutes=30
+    python -m tests.faults what=prepare part=2 of=3   a third of them; for a core each
 
 Afterwards the old or the new state is whole, the message names the file and the reason,
 the exit code is 2, and the same command, given again, ends as if nothing had been.
@@ -46,6 +47,7 @@ USER_ERROR = 2
 def main(arguments: list[str]) -> int:
     """Run the faults asked for; return 1 where one was not survived."""
     settings = {"what": "save", "minutes": "600", "seed": "0", "step": "1"}
+    settings |= {"part": "1", "of": "1"}
     settings |= dict(text.split("=", 1) for text in arguments)
     random.seed(int(settings["seed"]))
     import_all()
@@ -53,15 +55,23 @@ def main(arguments: list[str]) -> int:
     kinds = {"save": Saves, "train": Trainings, "prepare": Preparations}
     case = kinds[settings["what"]](top)
     bad = inject(
-        case, every=int(settings["step"]), seconds=60 * float(settings["minutes"])
+        case,
+        every=int(settings["step"]),
+        part=slice(int(settings["part"]) - 1, None, int(settings["of"])),
+        seconds=60 * float(settings["minutes"]),
     )
     if not bad:
         shutil.rmtree(top)
     return 1 if bad else 0
 
 
-def inject(case: Case, *, every: int, seconds: float) -> list[str]:
-    """Let calls 1, 1 + every, ... fail in every way; return what went wrong."""
+def inject(
+    case: Case, *, every: int, seconds: float, part: slice = slice(None)
+) -> list[str]:
+    """Let calls 1, 1 + every, ... fail in every way; return what went wrong.
+
+    ``part`` of those are tried, in random order, until ``seconds`` are over.
+    """
     deadline = time.monotonic() + seconds
     faults = [
         Fault(call=call, mode=mode)
@@ -69,6 +79,7 @@ def inject(case: Case, *, every: int, seconds: float) -> list[str]:
         for mode in (*case.modes, *KILLS)
     ]
     random.shuffle(faults)
+    faults = faults[part]
     outcomes: Counter[str] = Counter()
     bad: list[str] = []
     for fault in faults:
