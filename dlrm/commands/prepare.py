@@ -45,13 +45,7 @@ def main(argv: list[str]) -> int:
     """Run the command."""
     arguments = parse(argv, HELP.keys)
     config = compose(arguments.overrides)
-    if is_program():
-        from dlrm.data.preparation.arrow_start import go_without_pandas
-        from dlrm.kernels.freed_memory import keep_freed_memory
-
-        go_without_pandas()
-        keep_freed_memory()
-    folder = _prepare(config, None)
+    folder = _prepare_alone(config) if is_program() else _prepare(config, None)
 
     from dlrm.data.preparation.prepare import describe_dataset
 
@@ -72,6 +66,21 @@ def prepare(
         UserError: A setting or the raw rows do not fit; see the message.
     """
     return _prepare(compose(list(overrides)), frame)
+
+
+def _prepare_alone(config: Config) -> Path:
+    """Prepare in a process that does nothing else: others start while it imports."""
+    from dlrm.data.preparation.nursery import nursery_for
+
+    nursery = nursery_for(config.data)
+
+    from dlrm.data.preparation.arrow_start import go_without_pandas
+    from dlrm.data.preparation.prepare import prepare_dataset
+    from dlrm.kernels.freed_memory import keep_freed_memory
+
+    go_without_pandas()
+    keep_freed_memory()
+    return prepare_dataset(config.data, nursery=nursery)
 
 
 def _prepare(

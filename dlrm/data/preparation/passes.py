@@ -23,6 +23,7 @@ from dlrm.data.preparation.blocks import BlockStore, SpentError
 from dlrm.data.preparation.encode_pass import EncodedRowsOnDisk, EncodePass
 from dlrm.data.preparation.fit_pass import Fit, FitPass
 from dlrm.data.preparation.kept_columns import kept_columns
+from dlrm.data.preparation.nursery import Nursery
 from dlrm.data.preparation.read_pass import ReadPass
 from dlrm.data.preparation.resources import Resources
 from dlrm.data.preparation.splits import deal_rows
@@ -49,6 +50,8 @@ class Preparation:
     rows_per_shard: int = ROWS_PER_SHARD
     is_large: bool = False
     """Known beforehand to be work for several processes."""
+    nursery: Nursery | None = None
+    """They are being started already."""
 
     def run(self) -> Path:
         """Return the finished dataset's folder, inside the working folder.
@@ -76,7 +79,9 @@ class Preparation:
         _remove_loose_files(made)
         codes = self.work / "codes.bin"
         resources = Resources.of(data)
-        with Workers(resources.num_workers, at_once=self.is_large) as workers:
+        with Workers(
+            resources.num_workers, at_once=self.is_large, nursery=self.nursery
+        ) as workers:
             settle_pandas()
             rows = ReadPass(data, self.source, store, self.work).run(workers, made)
             sizes = tuple(deal_rows(data, rows.blocks, codes).tolist())

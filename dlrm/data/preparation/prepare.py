@@ -23,6 +23,7 @@ from dlrm.data.preparation.claim import (
 )
 from dlrm.data.preparation.fingerprint import fingerprint_of
 from dlrm.data.preparation.kept_columns import raw_columns, side_table
+from dlrm.data.preparation.nursery import LARGE_BYTES, Nursery
 from dlrm.data.preparation.passes import BLOCKS_FOLDER, Preparation
 from dlrm.data.preparation.publishing import is_whole, publish
 from dlrm.data.preparation.quarantine import QUARANTINE_FILE
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 WORK_FORMAT = 3
 """Of what lies in a working folder."""
-LARGE_BYTES = 64 << 20
-"""Files of more are work for several processes, whatever their format."""
 __all__ = [
     "describe_dataset",
     "existing_dataset",
@@ -52,10 +51,12 @@ def prepare_dataset(
     data: DataConfig,
     *,
     frame: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
+    nursery: Nursery | None = None,
 ) -> Path:
     """Return the folder of the prepared dataset, made first unless it exists whole.
 
-    ``frame`` stands for the raw files: one table, or one a split.
+    ``frame`` stands for the raw files: one table, or one a split. ``nursery`` are
+    processes that are being started to share the work.
 
     Raises:
         UserError: The raw rows do not fit the config, or ``data.checks`` calls a
@@ -65,11 +66,16 @@ def prepare_dataset(
     if frame is not None:
         data = dataclasses.replace(data, source=None)
     source = open_source(data, frame)
-    return prepare_source(data, source, columns=raw_columns_by_kind(data, frame))
+    columns = raw_columns_by_kind(data, frame)
+    return prepare_source(data, source, columns=columns, nursery=nursery)
 
 
 def prepare_source(
-    data: DataConfig, source: Source, *, columns: dict[str, str] | None = None
+    data: DataConfig,
+    source: Source,
+    *,
+    columns: dict[str, str] | None = None,
+    nursery: Nursery | None = None,
 ) -> Path:
     """Do what ``prepare_dataset`` does, for rows from ``source``.
 
@@ -99,6 +105,7 @@ def prepare_source(
                 work,
                 columns or {},
                 is_large=_size_of(identity) > LARGE_BYTES,
+                nursery=nursery,
             ).run()
             publish(made, folder)
             _report_bad_rows(folder)

@@ -1,20 +1,26 @@
-"""A process that does tasks: ``python -m dlrm.data.preparation.worker DESCRIPTOR``.
+"""Do tasks in children: ``python -m dlrm.data.preparation.worker D ...``.
 
-Tasks come and outcomes go over the socket with this descriptor. It ends with the
-process at the other end, however that one ends and whatever is being done.
+Each D is the descriptor of a socket, over which tasks come to one child and outcomes
+go. A child ends with the process at the other end, however that one ends and whatever
+is being done. This process itself only waits for its children, and ends as the first of
+them did that failed.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterable
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -24,28 +30,74 @@ from dlrm.data.preparation.workers import READY
 from dlrm.kernels.freed_memory import keep_freed_memory
 
 
-def main(descriptor: int) -> None:
-    """Do tasks until the other end closes."""
+def main(descriptors: list[int]) -> None:
+    """Fork a worker for each descriptor, and wait for all of them."""
+    _warm_up()
+    signals = {signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    children = []
+    for own in descriptors:
+        child = os.fork()
+        if child == 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            _close(other for other in descriptors if other != own)
+            _work(own)
+        children.append(child)
+    _close(descriptors)
+    signal.signal(signal.SIGTERM, lambda *_: _kill(children))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    failed = 0
+    while children:
+        child, status = os.wait()
+        children.remove(child)
+        if status and not failed:
+            failed = status
+            _kill(children)
+    _end_as(os.waitstatus_to_exitcode(failed))
+
+
+def _warm_up() -> None:
+    """Import what tasks need, once for all who do them."""
     pa.set_cpu_count(1)
+    go_without_pandas()
+    keep_freed_memory()
+    importlib.import_module("dlrm.data.preparation.passes")
+    gc.freeze()
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _kill(children: Iterable[int]) -> None:
+    """Kill those children that are still there."""
+    for child in children:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def _end_as(code: int) -> NoReturn:
+    """End with an exit code, or where it is negative by that signal."""
+    if code < 0:
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(max(code, 0))
+
+
+def _work(descriptor: int) -> NoReturn:
+    """Do tasks until the other end closes."""
     connection: Connection = Connection(descriptor)
     tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     reader = threading.Thread(target=_receive, args=(connection, tasks), daemon=True)
     reader.start()
-    _warm_up()
-    connection.send_bytes(READY)
-    while True:
-        outcome = _outcome(tasks.get())
-        try:
-            connection.send_bytes(outcome)
-        except OSError:
-            return
-
-
-def _warm_up() -> None:
-    """Import what tasks need, before the first one is waited for."""
-    go_without_pandas()
-    keep_freed_memory()
-    importlib.import_module("dlrm.data.preparation.passes")
+    try:
+        connection.send_bytes(READY)
+        while True:
+            connection.send_bytes(_outcome(tasks.get()))
+    except OSError:
+        os._exit(0)
 
 
 def _receive(connection: Connection, tasks: queue.SimpleQueue[bytes]) -> None:
@@ -74,4 +126,4 @@ def _outcome(task: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main([int(text) for text in sys.argv[1:]])

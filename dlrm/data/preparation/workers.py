@@ -1,44 +1,37 @@
 """The processes that share the work of a preparation.
 
-They are started as programs of their own, not forked: the process that prepares may run
-torch, threads or a notebook. They work for nobody else, and end with it.
+They work for nobody else, and end with this process. ``nursery`` says how they start.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any
 
-from dlrm.config.environment import child_environment
 from dlrm.config.errors import WorkerDiedError
 from dlrm.data.preparation.blocks import Task, perform
+from dlrm.data.preparation.nursery import Nursery
 
 ALONE_SECONDS = 0.15
 """Work that this process does by itself first: small data needs no others. It goes on
 by itself while they start."""
 READY = b"ready"
 """What a worker says first."""
-_PROGRAM = "dlrm.data.preparation.worker"
 _TASKS_AHEAD = 2
 """Tasks a worker has: the one it does, and the next one."""
 
 
 @dataclass(slots=True)
 class _Worker:
-    process: subprocess.Popen[bytes]
     connection: Connection
-    tasks: list[int]
+    tasks: list[int] = field(default_factory=list)
     """Numbers of the tasks that it has, the one that it does first."""
     is_ready: bool = False
     """It has started and takes tasks."""
@@ -47,13 +40,21 @@ class _Worker:
 class Workers:
     """Does tasks in several processes. Use it as a context manager."""
 
-    def __init__(self, num_workers: int, *, at_once: bool = False) -> None:
+    def __init__(
+        self,
+        num_workers: int,
+        *,
+        at_once: bool = False,
+        nursery: Nursery | None = None,
+    ) -> None:
         """Use ``num_workers`` processes, or with 1 this one alone.
 
-        They start once there is enough work for them, or ``at_once``.
+        They start once there is enough work for them, or ``at_once``, unless they were
+        started before, in a ``nursery``.
         """
         self._num_workers = num_workers
         self._at_once = at_once
+        self._nursery = nursery
         self._workers: list[_Worker] = []
         self._start = time.monotonic()
 
@@ -95,7 +96,7 @@ class Workers:
                 task = next(waiting, None)
                 more = task is not None
                 if task is not None:
-                    _send(worker, num_sent, task)
+                    self._send(worker, num_sent, task)
                     num_sent += 1
             while num_yielded in finished:
                 result, error = finished.pop(num_yielded)
@@ -126,17 +127,37 @@ class Workers:
         try:
             message = worker.connection.recv_bytes()
         except (EOFError, OSError) as error:
-            raise _died(worker) from error
+            raise self._died() from error
         worker.is_ready = True
         return worker, message
 
+    def _send(self, worker: _Worker, number: int, task: Task) -> None:
+        try:
+            worker.connection.send_bytes(pickle.dumps(task, protocol=5))
+        except OSError as error:
+            raise self._died() from error
+        worker.tasks.append(number)
+
+    def _died(self) -> WorkerDiedError:
+        assert self._nursery is not None
+        code = self._nursery.exit_code()
+        how = f"ended with exit code {code}"
+        if code < 0:
+            how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
+        memory = " Perhaps memory ran out: lower data.num_workers or data.memory_gib."
+        return WorkerDiedError(
+            f"The processes that prepare must live until the end, but one of them "
+            f"{how}.{memory if code == -signal.SIGKILL else ''} The same command goes "
+            f"on from what is finished."
+        )
+
     def _start_all(self) -> None:
-        for _ in range(self._num_workers):
-            self._workers.append(_start_worker())
+        self._nursery = self._nursery or Nursery.start(self._num_workers)
+        self._workers = [_Worker(each) for each in self._nursery.connections]
 
     def __enter__(self) -> Workers:
         """Return the workers."""
-        if self._at_once and self._num_workers > 1:
+        if self._nursery is not None or (self._at_once and self._num_workers > 1):
             self._start_all()
         return self
 
@@ -147,44 +168,7 @@ class Workers:
         traceback: TracebackType | None,
     ) -> None:
         """End all processes at once, whatever they do."""
-        for worker in self._workers:
-            worker.process.kill()
-            worker.connection.close()
-        for worker in self._workers:
-            worker.process.wait()
+        if self._nursery is not None:
+            self._nursery.end()
+        self._nursery = None
         self._workers.clear()
-
-
-def _start_worker() -> _Worker:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        # Its own session: Ctrl-C is for this process, which then ends the others.
-        process = subprocess.Popen(
-            [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            env=child_environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    return _Worker(process, Connection(ours.detach()), [])
-
-
-def _send(worker: _Worker, number: int, task: Task) -> None:
-    try:
-        worker.connection.send_bytes(pickle.dumps(task, protocol=5))
-    except OSError as error:
-        raise _died(worker) from error
-    worker.tasks.append(number)
-
-
-def _died(worker: _Worker) -> WorkerDiedError:
-    code = worker.process.wait()
-    how = f"ended with exit code {code}"
-    if code < 0:
-        how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
-    memory = " Perhaps memory ran out: lower data.num_workers or data.memory_gib."
-    return WorkerDiedError(
-        f"The processes that prepare must live until the end, but one of them {how}."
-        f"{memory if code == -signal.SIGKILL else ''} The same command goes on from "
-        f"what is finished."
-    )

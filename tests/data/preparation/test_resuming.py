@@ -78,8 +78,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 def started_worker(process: subprocess.Popen[str]) -> psutil.Process:
     """Wait for the first process that shares the work."""
     while process.poll() is None:
-        for child in psutil.Process(process.pid).children():
-            if "dlrm.data.preparation.worker" in child.cmdline():
+        for child in psutil.Process(process.pid).children(recursive=True):
+            # What was started itself only waits for its children.
+            if child.ppid() != process.pid:
                 return child
         time.sleep(0.005)
     raise AssertionError(process.communicate())

@@ -9,10 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-import dlrm.data.preparation.workers as workers_module
 from dlrm.config.errors import DataError, WorkerDiedError
 from dlrm.data.preparation.blocks import BlockStore
+from dlrm.data.preparation.nursery import Nursery, nursery_for
 from dlrm.data.preparation.workers import Workers
+from tests.data.raw import config
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def _are_ready(self):
     """Start the processes, and wait for them."""
     if self._num_workers == 1:
         return False
-    while len(self._workers) < self._num_workers:
-        self._workers.append(workers_module._start_worker())
+    if not self._workers:
+        self._start_all()
     for worker in self._workers:
         if not worker.is_ready:
             self._take_in(worker.connection)
@@ -91,9 +92,52 @@ def test_processes_end_with_the_work_whatever_they_do(tmp_path):
     with Workers(2) as workers:
         results = workers.results(jobs(tmp_path, {}, *[{"seconds": 30}] * 2))
         next(results)
-        processes = [worker.process.pid for worker in workers._workers]
-    assert len(processes) == 2
-    assert not any(psutil.pid_exists(process) for process in processes)
+        processes = psutil.Process().children(recursive=True)
+    # The program, and its two children.
+    assert len(processes) == 3
+    assert not any(psutil.pid_exists(process.pid) for process in processes)
+
+
+def test_processes_that_are_still_starting_end_at_once(tmp_path):
+    nursery = Nursery.start(2)
+    with Workers(2, nursery=nursery):
+        pass
+    assert nursery.process.returncode == -signal.SIGTERM
+
+
+def test_all_end_when_the_one_that_started_them_is_killed(tmp_path):
+    with Workers(2) as workers:
+        results = workers.results(jobs(tmp_path, {}, *[{"seconds": 30}] * 2))
+        next(results)
+        program, *children = psutil.Process().children(recursive=True)
+        program.kill()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+@pytest.mark.parametrize(("megabytes", "starts"), [(65, True), (63, False)])
+def test_large_files_that_are_not_prepared_start_them_early(
+    tmp_path, megabytes, starts
+):
+    log = tmp_path / "clicks.csv"
+    with log.open("wb") as file:
+        file.truncate(megabytes << 20)
+    data = config(prepared=str(tmp_path / "prepared"))
+    data.num_workers, data.source = 2, str(log)
+    found = [nursery_for(data)]
+    data.source = f"{log};s3://bucket/more.csv"
+    found.append(nursery_for(data))
+    data.source = str(tmp_path / "absent.csv")
+    found.append(nursery_for(data))
+    data.source, data.num_workers = str(log), 1
+    found.append(nursery_for(data))
+    data.num_workers = 2
+    (tmp_path / "prepared" / f"{data.name}-0123456789ab").mkdir(parents=True)
+    found.append(nursery_for(data))
+    for nursery in found:
+        if nursery is not None:
+            nursery.end()
+    assert [nursery is not None for nursery in found] == [starts, *[False] * 4]
 
 
 def test_one_process_works_alone(tmp_path):
