@@ -123,12 +123,11 @@ def write_vectors(
 
 
 def _write_npy(loaded: TableVectors, path: Path) -> None:
-    import numpy as np
+    from dlrm.data.storage.npy import save_npy
 
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with aside.open("wb") as file:
-            np.save(file, loaded.vectors, allow_pickle=False)
+        save_npy(aside, loaded.vectors)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from dlrm.data.contract.measuring import (
 )
 from dlrm.data.contract.profile import IdProfile, NumberProfile, Profile, profile_of
 from dlrm.data.contract.statistics import Gathering
+from dlrm.data.storage.npy import save_npy
 from dlrm.data.transforms.vocabulary import Vocabulary
 
 CONTRACT_FILE = "contract.json"
@@ -59,7 +60,7 @@ class Contract:
         text = json.dumps(content, indent=1) + "\n"
         (folder / CONTRACT_FILE).write_text(text, encoding="utf-8")
         for name, file in _HASH_FILES.items():
-            np.save(folder / file, getattr(self.known, name), allow_pickle=False)
+            save_npy(folder / file, getattr(self.known, name))
 
     @classmethod
     def load(cls, folder: Path) -> Contract | None:
