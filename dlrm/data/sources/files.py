@@ -66,7 +66,7 @@ def _resolve_part(part: str, key: str) -> list[Path]:
             )
         return sorted(files, key=natural_order)
     if path.exists():
-        return [path]
+        return [_readable_again(path, key)]
     if glob.has_magic(part):
         matches = [Path(f) for f in glob.glob(str(path), recursive=True)]
         files = [f for f in matches if f.is_file()]
@@ -76,6 +76,17 @@ def _resolve_part(part: str, key: str) -> list[Path]:
             )
         return sorted(files, key=natural_order)
     raise missing_file(path, key=key)
+
+
+def _readable_again(path: Path, key: str) -> Path:
+    """Refuse pipes and devices: rows are read more than once, and these never end."""
+    if path.is_file():
+        return path
+    raise DataError(
+        f"{key} must name files, which can be read more than once, but {path} is "
+        f"{'a pipe' if path.is_fifo() else 'none'}. Write its rows to a file, and name "
+        f"that."
+    )
 
 
 def missing_file(path: Path, *, key: str) -> DataError:

@@ -51,6 +51,15 @@ def test_what_is_not_there_is_named_with_what_is(folder, part, message):
         resolve_files(f"{folder}/{part}")
 
 
+def test_what_can_be_read_but_once_is_refused(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match=r"read more than once, but .*pipe is a pipe\."):
+        resolve_files(str(pipe))
+    with pytest.raises(DataError, match=r"input must name files.*/dev/null is none\."):
+        resolve_files("/dev/null", key="input")
+
+
 def test_an_unset_source_is_refused():
     with pytest.raises(DataError, match=r"it is not set. Add data\.source=PATH"):
         resolve_files(None)
