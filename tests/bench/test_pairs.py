@@ -51,10 +51,10 @@ def test_contestants_take_turns_and_the_first_round_does_not_count():
 
 def test_each_contestants_own_time_is_taken():
     seconds = interleave(
-        {"idle": lambda: None, "asleep": lambda: time.sleep(0.01)}, num_rounds=2
+        {"idle": lambda: None, "asleep": lambda: time.sleep(0.2)}, num_rounds=2
     )
-    assert (seconds["asleep"] >= 0.01).all()
-    assert (seconds["idle"] < 0.01).all()
+    assert (seconds["asleep"] >= 0.2).all()
+    assert (seconds["idle"] < 0.2).all()
 
 
 @pytest.mark.parametrize(

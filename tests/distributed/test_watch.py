@@ -151,7 +151,7 @@ def test_processes_are_alive_stopped_or_dead():
     os.waitpid(child, os.WUNTRACED)
     assert life_of(child) is Life.stopped
     os.kill(child, signal.SIGKILL)
-    time.sleep(0.1)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     assert life_of(child) is Life.dead  # Although nobody has taken notice yet.
     os.waitpid(child, 0)
     assert life_of(child) is Life.dead
