@@ -44,7 +44,11 @@ class Nursery:
         process = subprocess.Popen(
             [sys.executable, "-m", _PROGRAM, *map(str, descriptors)],
             pass_fds=descriptors,
-            env=child_environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
+            env=child_environment(
+                PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
+                # Who forks had better have one thread, and nobody multiplies matrices.
+                OPENBLAS_NUM_THREADS="1",
+            ),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
