@@ -4,6 +4,7 @@
     python -m tests.faults what=train minutes=30  the command, as far as time goes
     python -m tests.faults what=prepare minutes=30
     python -m tests.faults what=prepare part=2 of=3   a third of them; for a core each
+    python -m tests.faults what=prepare skip=400      without the first so many
 
 Afterwards the old or the new state is whole, the message names the file and the reason,
 the exit code is 2, and the same command, given again, ends as if nothing had been.
@@ -47,7 +48,7 @@ USER_ERROR = 2
 def main(arguments: list[str]) -> int:
     """Run the faults asked for; return 1 where one was not survived."""
     settings = {"what": "save", "minutes": "600", "seed": "0", "step": "1"}
-    settings |= {"part": "1", "of": "1"}
+    settings |= {"part": "1", "of": "1", "skip": "0"}
     settings |= dict(text.split("=", 1) for text in arguments)
     random.seed(int(settings["seed"]))
     import_all()
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> int:
         case,
         every=int(settings["step"]),
         part=slice(int(settings["part"]) - 1, None, int(settings["of"])),
+        skip=int(settings["skip"]),
         seconds=60 * float(settings["minutes"]),
     )
     if not bad:
@@ -66,11 +68,17 @@ def main(arguments: list[str]) -> int:
 
 
 def inject(
-    case: Case, *, every: int, seconds: float, part: slice = slice(None)
+    case: Case,
+    *,
+    every: int,
+    seconds: float,
+    part: slice = slice(None),
+    skip: int = 0,
 ) -> list[str]:
     """Let calls 1, 1 + every, ... fail in every way; return what went wrong.
 
-    ``part`` of those are tried, in random order, until ``seconds`` are over.
+    ``part`` of those are tried, without its first ``skip``, in an order that depends on
+    the seed alone, until ``seconds`` are over.
     """
     deadline = time.monotonic() + seconds
     faults = [
@@ -79,7 +87,7 @@ def inject(
         for mode in (*case.modes, *KILLS)
     ]
     random.shuffle(faults)
-    faults = faults[part]
+    faults = faults[part][skip:]
     outcomes: Counter[str] = Counter()
     bad: list[str] = []
     for fault in faults:
