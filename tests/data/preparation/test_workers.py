@@ -58,6 +58,10 @@ def _are_ready(self):
     return True
 
 
+def program_of(workers):
+    return psutil.Process(workers._nursery.process.pid)
+
+
 def jobs(folder: Path, *options):
     return [Job(BlockStore(folder), number, **o) for number, o in enumerate(options)]
 
@@ -92,9 +96,9 @@ def test_processes_end_with_the_work_whatever_they_do(tmp_path):
     with Workers(2) as workers:
         results = workers.results(jobs(tmp_path, {}, *[{"seconds": 30}] * 2))
         next(results)
-        processes = psutil.Process().children(recursive=True)
-    # The program, and its two children.
-    assert len(processes) == 3
+        program = program_of(workers)
+        processes = [program, *program.children()]
+    assert len(processes) == 1 + 2
     assert not any(psutil.pid_exists(process.pid) for process in processes)
 
 
@@ -109,7 +113,9 @@ def test_all_end_when_the_one_that_started_them_is_killed(tmp_path):
     with Workers(2) as workers:
         results = workers.results(jobs(tmp_path, {}, *[{"seconds": 30}] * 2))
         next(results)
-        program, *children = psutil.Process().children(recursive=True)
+        program = program_of(workers)
+        children = program.children()
+        assert len(children) == 2
         program.kill()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
