@@ -75,6 +75,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(made).as_posix(): path.read_bytes() for path in files}
 
 
+def slow(folder: Path) -> subprocess.Popen[str]:
+    """Start a preparation that still has work when the others have come."""
+    slowly = "workers.perform = lambda task: (time.sleep(0.3), perform(task))[1]\n"
+    imports = "import time\nfrom dlrm.data.preparation.blocks import perform\n"
+    text = imports + PROGRAM.replace("if __name__", slowly + "if __name__")
+    (folder / "program.py").write_text(text)
+    return start(folder, "prepared")
+
+
 def started_worker(process: subprocess.Popen[str]) -> psutil.Process:
     """Wait for the first process that shares the work."""
     while process.poll() is None:
@@ -123,25 +132,20 @@ def test_a_preparation_killed_again_and_again_ends_with_the_same_bytes(clicks):
 
 @pytest.mark.slow
 def test_a_killed_worker_ends_the_command_which_can_be_run_again(clicks):
-    # The first process still has work when it hears of the end of the other.
-    slow = "workers.perform = lambda task: (time.sleep(0.05), perform(task))[1]\n"
-    imports = "import time\nfrom dlrm.data.preparation.blocks import perform\n"
-    program = clicks / "program.py"
-    program.write_text(imports + PROGRAM.replace("if __name__", slow + "if __name__"))
-    process = start(clicks, "prepared")
+    process = slow(clicks)
     worker = started_worker(process)
     worker.kill()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert "was killed by signal 9 (SIGKILL)" in err
     assert "Traceback" not in err
-    program.write_text(PROGRAM)
+    (clicks / "program.py").write_text(PROGRAM)
     finished(start(clicks, "prepared"))
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes(clicks):
-    process = start(clicks, "prepared")
+    process = slow(clicks)
     started_worker(process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
