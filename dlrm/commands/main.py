@@ -189,7 +189,7 @@ def _fail(prefix: str, message: str, *, rank: int | None = None) -> int:
         return USER_ERROR
     if rank is None:
         rank = _wait_for_first_rank()
-    print(f"{_of_rank(rank)}{prefix}: error: {plain(message)}", file=sys.stderr)
+    _say(f"{_of_rank(rank)}{prefix}: error: {plain(message)}")
     return USER_ERROR
 
 
@@ -200,8 +200,13 @@ def _follow(prefix: str, error: Exception, *, rank: int | None, code: int) -> in
         traceback.print_exc()
     tell_launcher(RankFailure(message=str(error), code=code, of_other_rank=True))
     if not environment.launched or code == TRY_AGAIN:
-        print(f"{_of_rank(rank)}{prefix}: {plain(str(error))}", file=sys.stderr)
+        _say(f"{_of_rank(rank)}{prefix}: {plain(str(error))}")
     return code
+
+
+def _say(line: str) -> None:
+    # In one piece, which print does not do: several ranks may speak at once.
+    sys.stderr.write(f"{line}\n")
 
 
 def _wait_for_first_rank() -> int | None:

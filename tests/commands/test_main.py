@@ -1,6 +1,7 @@
 """The entry point finds commands, words errors, and gives exit codes."""
 
 import errno
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,16 @@ def test_what_the_machine_refuses_is_a_readable_message(
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception):
     with pytest.raises(type(error), match=str(error.args[-1])):
         run_command(monkeypatch, error)
+
+
+def test_an_error_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch):
+    # Ranks share stderr, and PYTHONUNBUFFERED hands on each piece by itself.
+    stderr = io.StringIO()
+    pieces: list[str] = []
+    monkeypatch.setattr(stderr, "write", pieces.append)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert run_command(monkeypatch, DataError("seed must be a number.")) == 2
+    assert pieces == ["dlrm train: error: seed must be a number.\n"]
 
 
 def test_a_reader_that_goes_away_is_no_error(workdir: Path):
