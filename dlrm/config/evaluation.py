@@ -8,6 +8,9 @@ from dlrm.config.checks import require
 from dlrm.config.data import DataConfig
 from dlrm.config.slices import SliceKind, SliceSpec, parse_slices
 
+_MOST_VALUES = 10_000
+"""Slices of a dimension are numbered in 16 bits."""
+
 
 @dataclass(kw_only=True, slots=True)
 class EvaluationConfig:
@@ -43,6 +46,8 @@ class EvaluationConfig:
         for name in ("slice_values", "slice_min_clicks", "rows_in_memory"):
             value = getattr(self, name)
             require(value >= 1, f"evaluation.{name}", ">= 1", value)
+        key, most, values = "evaluation.slice_values", _MOST_VALUES, self.slice_values
+        require(values <= most, key, f"<= {most}", values)
 
     def specs(self) -> tuple[SliceSpec, ...] | None:
         """Return ``slices`` taken apart, None where not set."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlrm.metrics.blocks import blocks, for_each, tie_starts
+from dlrm.metrics.clusters import number_values
 from dlrm.metrics.float_order import in_float32, order_of
 from dlrm.metrics.row_sort import sort_rows
 from dlrm.metrics.rows import Rows, check_rows
@@ -186,7 +187,7 @@ def _codes(groups: np.ndarray) -> np.ndarray:
         low, high = int(groups.min()), int(groups.max())
         if low >= 0 and high < 4 * len(groups):
             return groups.astype(np.int64)
-    return np.unique(groups, return_inverse=True)[1]
+    return number_values(groups)[1]
 
 
 def _order(codes: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -6,13 +6,15 @@ Shape suffixes: R = rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from dlrm.metrics.blocks import tie_starts
+from dlrm.metrics.clusters import cluster_codes, num_distinct, number_values
 from dlrm.metrics.group_table import GroupTable, tabulate_groups
 from dlrm.metrics.grouped import aucs_of_table
 from dlrm.metrics.link import probabilities_from_logits
@@ -23,6 +25,7 @@ from dlrm.metrics.undefined import UndefinedMetricError
 
 LEVEL = 0.95
 _LOWEST = {"rig": -math.inf}
+_GROUPED = ("gauc", "gauc_by_clicks")
 _UNBOUNDED = ("log_loss", "normalized_entropy", "calibration")
 
 
@@ -46,6 +49,8 @@ def metric_intervals(
     logits: np.ndarray,
     weights: np.ndarray | None = None,
     groups: np.ndarray | None = None,
+    *,
+    names: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Return the 95 % interval of each metric that has one, arrays [R].
 
@@ -54,7 +59,7 @@ def metric_intervals(
     ``log_loss``, ``normalized_entropy``, ``rig``, ``brier``, ``calibration`` and
     ``accuracy``, and with groups ``gauc`` and ``gauc_by_clicks``. A metric without an
     interval is left out: it is undefined, there are too few units, or an AUC is 0 or 1,
-    where DeLong's variance is 0 and says nothing.
+    where DeLong's variance is 0 and says nothing. ``names`` are those that are wanted.
 
     The intervals are normal: the value and 1.96 standard errors to either side, cut to
     where the metric can lie. For the AUC the standard error is DeLong, DeLong and
@@ -79,13 +84,18 @@ def metric_intervals(
     units = None if groups is None else _units(groups, weights, num_rows=len(labels))
     found["unit"] = "row" if units is None else "group"
     found["num_units"] = len(rows.labels) if units is None else int(units.max()) + 1
+    rows, units = _by_score(rows, units)
     for name, estimate in _ESTIMATES.items():
+        if names is not None and name not in names:
+            continue
         try:
             found[name] = _around(name, estimate(rows), rows.labels, units)
         except UndefinedMetricError:
             continue
-    if groups is not None:
-        found |= _grouped_intervals(tabulate_groups(labels, logits, groups, weights))
+    if groups is not None and (names is None or not set(_GROUPED).isdisjoint(names)):
+        table = tabulate_groups(labels, logits, groups, weights)
+        of_groups = _grouped_intervals(table)
+        found |= {k: v for k, v in of_groups.items() if names is None or k in names}
     return found
 
 
@@ -113,8 +123,8 @@ def standard_error(
         variance += _enlarged(float(other @ other), len(labels) - num_clicks)
         return math.sqrt(variance)
     click, other = _by_unit(click, units), _by_unit(other, units)
-    variance = _enlarged(float(click @ click), len(np.unique(units[labels])))
-    variance += _enlarged(float(other @ other), len(np.unique(units[~labels])))
+    variance = _enlarged(float(click @ click), num_distinct(units[labels]))
+    variance += _enlarged(float(other @ other), num_distinct(units[~labels]))
     variance += 2 * _enlarged(float(click @ other), len(click))
     return math.sqrt(max(variance, 0.0))
 
@@ -277,7 +287,7 @@ def _grouped_intervals(table: GroupTable) -> dict[str, dict[str, float]]:
         return {}
     groups, found = aucs_of_table(table), {}
     aucs = groups.aucs[groups.used]
-    for name, weights in (("gauc", groups.weights), ("gauc_by_clicks", groups.clicks)):
+    for name, weights in zip(_GROUPED, (groups.weights, groups.clicks), strict=True):
         used = weights[groups.used]
         if len(used) >= 2:
             value = float(np.average(aucs, weights=used))
@@ -298,7 +308,24 @@ def _weighted(values_R: np.ndarray, rows: Rows) -> np.ndarray:
 
 def _places(rows: Rows, table: ScoreTable) -> np.ndarray:
     """Return each row's place among the distinct scores, [R]."""
-    return np.searchsorted(table.scores, rows.scores.astype(np.float64))
+    if not _is_rising(rows.scores):
+        return np.searchsorted(table.scores, rows.scores.astype(np.float64))
+    sizes = np.diff(tie_starts(rows.scores), append=len(rows.scores))
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _by_score(rows: Rows, units: np.ndarray | None) -> tuple[Rows, np.ndarray | None]:
+    """Sort rows, and their units, by score: what looks scores up then walks along."""
+    if _is_rising(rows.scores):
+        return rows, units
+    order = np.argsort(rows.scores, kind="stable")
+    weights = None if rows.weights is None else rows.weights[order]
+    sorted_rows = Rows(rows.labels[order], rows.scores[order], weights)
+    return sorted_rows, None if units is None else units[order]
+
+
+def _is_rising(scores: np.ndarray) -> bool:
+    return bool((scores[1:] >= scores[:-1]).all())
 
 
 def _by_unit(pulls: np.ndarray, units: np.ndarray | None) -> np.ndarray:
@@ -319,17 +346,7 @@ def _units(
     Raises:
         ValueError: There is not one group a row.
     """
-    groups = np.ma.asarray(groups)
-    if groups.shape != (num_rows,):
-        raise ValueError(
-            f"groups must be one id a row, shape ({num_rows},) as the labels, but "
-            f"their shape is {groups.shape}."
-        )
-    if weights is not None:
-        groups = groups[np.asarray(weights) > 0]
-    missing = np.ma.getmaskarray(groups)
-    ids, found = np.unique(np.ma.getdata(groups)[~missing], return_inverse=True)
-    units = np.empty(len(groups), dtype=np.int64)
-    units[~missing] = found
-    units[missing] = len(ids) + np.arange(int(missing.sum()))
-    return units
+    codes = cluster_codes(groups, num_rows)
+    return (
+        codes if weights is None else number_values(codes[np.asarray(weights) > 0])[1]
+    )

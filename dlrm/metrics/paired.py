@@ -120,30 +120,6 @@ def seed_variance(*models: np.ndarray) -> Variance:
     )
 
 
-def cluster_codes(groups: np.ndarray | None, num_rows: int) -> np.ndarray | None:
-    """Number the clusters from 0 without gaps: int64 [R], or None for single rows.
-
-    Rows that are masked in ``groups`` are clusters of their own.
-
-    Raises:
-        ValueError: ``groups`` is not one id a row.
-    """
-    if groups is None:
-        return None
-    groups = np.ma.asarray(groups)
-    if groups.shape != (num_rows,):
-        raise ValueError(
-            f"groups must be one id a row, shape ({num_rows},), but their shape is "
-            f"{groups.shape}."
-        )
-    alone = np.ma.getmaskarray(groups)
-    codes = np.empty(num_rows, dtype=np.int64)
-    names, inside = np.unique(np.ma.getdata(groups)[~alone], return_inverse=True)
-    codes[~alone] = inside
-    codes[alone] = len(names) + np.arange(np.count_nonzero(alone))
-    return codes
-
-
 def ratio_difference(
     gains: np.ndarray,
     shares: np.ndarray,

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dlrm.metrics.clusters import cluster_codes
 from dlrm.metrics.paired import (
     PairedDifference,
     Variance,
     add_variances,
-    cluster_codes,
     seed_variance,
     variance_of_sum,
 )
@@ -71,7 +71,7 @@ def compare_auc(
     )
     if groups is not None and weights is not None:
         groups = np.ma.asarray(groups)[np.asarray(weights) > 0]
-    codes = cluster_codes(groups, len(gains))
+    codes = None if groups is None else cluster_codes(groups, len(gains))
     return PairedDifference(
         difference,
         _row_variance(moves, is_click)

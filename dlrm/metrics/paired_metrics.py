@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dlrm.metrics import intervals
+from dlrm.metrics.clusters import cluster_codes, number_values
 from dlrm.metrics.grouped import auc_by_group
 from dlrm.metrics.likelihood import normalized_entropy
 from dlrm.metrics.paired import (
     PairedDifference,
     Variance,
-    cluster_codes,
     ratio_difference,
     seed_variance,
     sum_clusters,
@@ -179,7 +179,7 @@ def _grouped(
         np.asarray(rows.labels)[inside],
         None if rows.weights is None else np.asarray(rows.weights)[inside],
     )
-    codes = np.unique(np.ma.getdata(groups)[inside], return_inverse=True)[1]
+    codes = number_values(np.ma.getdata(groups)[inside])[1]
     found = [
         [auc_by_group(seed, codes) for seed in _seeds(part, [s[inside] for s in m])]
         for m in (candidate.scores, baseline.scores)

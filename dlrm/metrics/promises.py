@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dlrm.metrics.clusters import cluster_codes
 from dlrm.metrics.link import probabilities_from_logits
 
 MAX_SKEWNESS = 1 / 3
@@ -118,16 +119,13 @@ def _variance_over_groups(
     parts: np.ndarray, weights: np.ndarray, groups: np.ndarray
 ) -> float:
     """Return G / (G - 1) times the sum of the groups' squared sums, centred."""
-    codes = np.ma.filled(groups, -1)
-    missing = np.ma.getmaskarray(groups)
-    codes = np.where(missing, -1 - np.arange(len(codes)), codes)
-    found, places = np.unique(codes, return_inverse=True)
-    if len(found) < 2:
+    codes = cluster_codes(groups, len(parts))
+    sums = np.bincount(codes, weights=parts)
+    if len(sums) < 2:
         return 0.0
-    sums = np.bincount(places, weights=parts)
-    shares = np.bincount(places, weights=weights.astype(np.float64))
+    shares = np.bincount(codes, weights=weights.astype(np.float64))
     centred = sums - parts.sum() * shares / shares.sum()
-    return float(centred @ centred) * len(found) / (len(found) - 1)
+    return float(centred @ centred) * len(sums) / (len(sums) - 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

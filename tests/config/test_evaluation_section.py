@@ -50,6 +50,7 @@ def test_a_slice_typed_twice_is_refused():
     ("setting", "message"),
     [
         ("evaluation.slice_values=0", "evaluation.slice_values must be >= 1"),
+        ("evaluation.slice_values=10001", "evaluation.slice_values must be <= 10000"),
         ("evaluation.slice_level=1", r"evaluation.slice_level must be in \(0, 1\)"),
         ("evaluation.slices=[speed]", "evaluation.slices must be of columns that are"),
         ("evaluation.slices=[device*time:day]", "data.time_column is not set"),

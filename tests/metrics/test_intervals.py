@@ -120,6 +120,36 @@ def test_the_standard_errors_agree_with_a_bootstrap():
         assert found[name]["standard_error"] == pytest.approx(spread, rel=0.2), name
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_intervals_do_not_depend_on_the_order_of_rows(grouped: bool):
+    labels, logits, ids = drawn(500, rounding=1, num_groups=40, spread=0.5)
+    logits[:20] = np.repeat([0.0, -0.0], 10)
+    weights = np.random.default_rng(3).integers(0, 3, 500)
+    groups = np.ma.array(ids, mask=ids == 7) if grouped else None
+    order = np.argsort(logits, kind="stable")
+    found = [
+        metric_intervals(
+            labels[rows], logits[rows], weights[rows], groups[rows] if grouped else None
+        )
+        for rows in (np.arange(500), order, order[::-1])
+    ]
+    for name, entry in found[0].items():
+        for other in found[1:]:
+            if not isinstance(entry, dict):
+                assert other[name] == entry
+                continue
+            assert other[name] == pytest.approx(entry, rel=1e-9), name
+
+
+def test_only_the_intervals_that_are_named_are_computed():
+    labels, logits, groups = drawn(300, num_groups=30)
+    whole = metric_intervals(labels, logits, None, groups)
+    heading = ("level", "unit", "num_units")
+    for names in (("auc", "brier"), ("gauc",), ()):
+        found = metric_intervals(labels, logits, None, groups, names=names)
+        assert found == {name: whole[name] for name in (*heading, *names)}
+
+
 def test_rows_of_a_group_count_as_one_unit_when_they_are_copies():
     labels, logits, _ = drawn(200)
     once = metric_intervals(labels, logits)

@@ -10,7 +10,6 @@ from dlrm.metrics.paired import (
     PairedDifference,
     Variance,
     add_variances,
-    cluster_codes,
     ratio_difference,
     seed_variance,
 )
@@ -111,16 +110,3 @@ def test_one_row_varies_in_nothing():
 def test_nothing_to_divide_by_is_undefined():
     with pytest.raises(UndefinedMetricError, match="nothing to divide by"):
         ratio_difference(np.ones(4), np.zeros(4))
-
-
-def test_rows_without_a_group_are_clusters_of_their_own():
-    groups = np.ma.array(["b", "a", "x", "b", "x"], mask=[0, 0, 1, 0, 1])
-    codes = cluster_codes(groups, 5)
-    assert codes is not None
-    assert codes.tolist() == [1, 0, 2, 1, 3]
-    assert cluster_codes(None, 5) is None
-
-
-def test_groups_of_another_length_are_refused():
-    with pytest.raises(ValueError, match=r"shape \(5,\), but their shape is \(4,\)"):
-        cluster_codes(np.arange(4), 5)

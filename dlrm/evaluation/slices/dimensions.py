@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dlrm.metrics.clusters import number_values
+
 MISSING = "(missing)"
 OTHERS = "(others)"
 
@@ -31,7 +33,7 @@ class Dimension:
     kind: str
     """``column``, ``bucket``, ``time``, ``activity`` or ``crossing``."""
     codes: np.ndarray
-    """int64 [R], each row's slice."""
+    """int16 [R], each row's slice."""
     names: tuple[SliceName, ...]
     """[S], in the order they are shown in."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +66,7 @@ def rank_and_cut(
     if keep_order:
         shown = sorted(shown)
     order = [*shown, *missing]
-    place = np.full(len(names), len(order), dtype=np.int64)
+    place = np.full(len(names), len(order), dtype=np.int16)
     place[order] = np.arange(len(order))
     found = [names[i] for i in order]
     if len(order) < len(present):
@@ -76,7 +78,8 @@ def rank_and_cut(
 def cross(first: Dimension, second: Dimension, *, num_shown: int) -> Dimension:
     """Return the crossing of two dimensions, cut to its ``num_shown`` largest cells."""
     size = len(second.names)
-    pairs, codes = np.unique(first.codes * size + second.codes, return_inverse=True)
+    both = np.multiply(first.codes, size, dtype=np.int64) + second.codes
+    pairs, codes = number_values(both)
     names = []
     for pair in pairs.tolist():
         a, b = first.names[pair // size], second.names[pair % size]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,19 +84,25 @@ def slice_evaluation(
     not taken as independent.
     """
     kept = side.take(pa.array(predictions.row_ids))
-    rows = EvaluatedRows(
-        predictions.labels,
-        predictions.logits,
-        predictions.weights,
-        _groups(kept, data.group_column),
-        known.sampled,
-    )
+    groups = _groups(kept, data.group_column)
     raw = RawRows(kept=kept, data=data, training_groups=known.training_groups)
     dimensions, skipped = deal(specs, raw, num_values=settings.slice_values)
+    del kept, raw  # The largest thing here, and no longer needed.
+    # Every slice of sorted rows is sorted, and is not sorted for each of its metrics.
+    order = np.argsort(predictions.logits, kind="stable")
+    rows = EvaluatedRows(
+        predictions.labels, predictions.logits, predictions.weights, groups
+    )
+    rows = replace(rows.take(order), sampled=known.sampled)
+    dimensions = [replace(entry, codes=entry.codes[order]) for entry in dimensions]
+    unseen = [
+        entry if entry.unknown else replace(entry, rows=entry.rows[order])
+        for entry in known.unseen
+    ]
     return {
         **judge_slices(rows, dimensions, settings),
         "skipped": [asdict(entry) for entry in skipped],
-        "cold_start": cold_start(rows, known.unseen),
+        "cold_start": cold_start(rows, unseen),
         "future": None if known.future is None else known.future.record(),
     }
 

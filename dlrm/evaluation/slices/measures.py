@@ -102,7 +102,9 @@ def _finite(value: float) -> float | None:
 
 
 def _intervals(rows: EvaluatedRows) -> dict[str, dict[str, Any]]:
-    found = metric_intervals(rows.labels, rows.logits, rows.weights, rows.groups)
+    found = metric_intervals(
+        rows.labels, rows.logits, rows.weights, rows.groups, names=SLICE_METRICS
+    )
     known = {name: found[name] for name in SLICE_METRICS if name in found}
     return {
         "intervals": {name: [own["low"], own["high"]] for name, own in known.items()},
