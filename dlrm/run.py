@@ -233,8 +233,10 @@ def find_checkpoint(run: Run, name: str) -> Path:
     )
 
 
-def open_dataset(run: Run) -> Dataset:
+def open_dataset(run: Run, *, split: str | None = None) -> Dataset:
     """Open the dataset a run was trained on, preparing it anew where it is gone.
+
+    ``split`` is the only one whose rows will be read, None for all.
 
     Raises:
         RunError: The data is not what the run was trained on, or is gone.
@@ -250,7 +252,7 @@ def open_dataset(run: Run) -> Dataset:
                 f"gone, and: {error} Rows that came as a DataFrame are prepared with "
                 f"dlrm.prepare(..., frame=frame)."
             ) from error
-    dataset = Dataset.open(folder)
+    dataset = Dataset.open(folder, split=split)
     if dataset.schema.fingerprint != run.schema.fingerprint:
         raise RunError(
             f"The dataset must have the run's fingerprint "

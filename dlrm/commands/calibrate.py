@@ -115,7 +115,7 @@ def calibrate(
         if method == _NO_METHOD:
             job.by_writer(lambda: _remove(opened, report))
             return None
-        dataset = job.by_writer(lambda: open_dataset(opened))
+        dataset = job.by_writer(lambda: open_dataset(opened, split=split))
         found = calibrate_run(
             opened,
             dataset,

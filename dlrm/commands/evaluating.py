@@ -47,7 +47,7 @@ def evaluate_run(
     if rows is None:
         # Checksums are the first one's work, and so is preparing anew what is gone.
         job.watch.enter(Phase.prepare, "opening the dataset")
-        dataset = job.by_writer(lambda: open_dataset(run))
+        dataset = job.by_writer(lambda: open_dataset(run, split=name))
         metrics = evaluate_split(
             run, dataset, split=name, checkpoint=checkpoint, specs=specs, job=job
         )

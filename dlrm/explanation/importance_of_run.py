@@ -33,7 +33,7 @@ def importance_of_run(
     check_clicks(run)
     sample = draw_sample(
         run,
-        open_dataset(run),
+        open_dataset(run, split=split),
         split,
         checkpoint=checkpoint,
         num_rows=num_rows,

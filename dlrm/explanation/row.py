@@ -66,7 +66,8 @@ def explanation_of_row(
         UserError: The run's task, the split or the row does not fit.
     """
     check_clicks(run)
-    dataset, places = open_dataset(run), feature_places(run.schema)
+    dataset = open_dataset(run, split=place.split)
+    places = feature_places(run.schema)
     sample = draw_sample(
         run,
         dataset,

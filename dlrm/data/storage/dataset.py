@@ -29,8 +29,16 @@ class Dataset:
         self._manifest = manifest
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], *, verify: bool = True) -> Dataset:
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        verify: bool = True,
+        split: str | None = None,
+    ) -> Dataset:
         """Open a prepared dataset; sizes are always checked, checksums with ``verify``.
+
+        Who reads the rows of one ``split`` alone need not wait for the others' checks.
 
         Raises:
             DatasetError: The folder is missing, not a dataset, or a file is damaged.
@@ -43,7 +51,7 @@ class Dataset:
             )
         refuse_links(folder, DatasetError)
         manifest = Manifest.load(folder)
-        manifest.verify(folder, checksums=verify)
+        manifest.verify(folder, checksums=verify, split=split)
         dataset = cls(folder, FeatureSchema.load(folder), manifest)
         dataset._check_counts()
         return dataset

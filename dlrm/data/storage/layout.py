@@ -28,6 +28,12 @@ def shard_name(index: int) -> str:
     return f"shard_{index:05d}"
 
 
+def split_of_rows(name: str) -> str | None:
+    """Return the split whose encoded rows a dataset's file holds, else None."""
+    split, _, rest = name.partition("/")
+    return split if rest.startswith("shard_") else None
+
+
 def side_name(index: int) -> str:
     """Return the Parquet file beside a shard, relative to the split's folder."""
     return f"side/part_{index:05d}.parquet"

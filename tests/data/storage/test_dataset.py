@@ -174,6 +174,21 @@ def test_a_flipped_bit_is_found_in_every_file(folder):
     assert Dataset.open(folder).split("train").num_rows == 8
 
 
+def test_who_reads_one_split_has_all_but_the_rows_of_others_checked(tmp_path):
+    folder = tmp_path / "set"
+    write(folder, SCHEMA, {"train": rows_of(SCHEMA, 8), "test": rows_of(SCHEMA, 4)})
+    for name in json.loads((folder / "files.json").read_text())["files"]:
+        path = folder / name
+        whole = path.read_bytes()
+        path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+        if name.startswith("train/shard_"):
+            assert Dataset.open(folder, split="test").split("test").num_rows == 4
+        else:
+            with pytest.raises(DatasetError, match=f"{name} must have CRC-32"):
+                Dataset.open(folder, split="test")
+        path.write_bytes(whole)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
