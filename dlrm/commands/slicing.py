@@ -17,7 +17,7 @@ from dlrm.evaluation.slices.evaluating import (
     Surroundings,
     slice_evaluation,
     surroundings_of_split,
-    training_groups,
+    training_counts,
 )
 from dlrm.evaluation.slices.future import (
     future_of_rows,
@@ -105,17 +105,17 @@ class Slicing:
             names = scored.side.column_names
             check_columns(self.specs, self.run.config.data, names)
         data = self.run.config.data
-        dataset, future, groups = self._dataset_at_hand(), None, None
+        dataset, future, counts = self._dataset_at_hand(), None, None
         if dataset is not None:
             future = future_of_rows(dataset, data, scored.side, name=name)
-            groups = training_groups(dataset, data)
+            counts = training_counts(dataset, data)
         if self.run.config.evaluation.forbid_future:
             refuse_known_future(future, data)
         known = Surroundings(
             sampled=sampled,
             unseen=unseen_of_input(outside, self.run.schema),
             future=future,
-            training_groups=groups,
+            training_counts=counts,
         )
         return self._of(scored, known)
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dlrm.data.contract.findings import FINDINGS_FILE
 from dlrm.evaluation.judge import Found, Judge
+from dlrm.evaluation.kept_rows import kept_rows
 from dlrm.evaluation.markdown import render_markdown
 from dlrm.evaluation.page import Page, render_html
 from dlrm.evaluation.replace import replacing_folder
@@ -48,7 +49,7 @@ def write_evaluation(
         DatasetError: ``group_column`` is set but was not kept.
         RunError: The files cannot be written.
     """
-    kept = None if side is None else side.take(pa.array(predictions.row_ids))
+    kept = None if side is None else kept_rows(side, predictions.row_ids)
     metrics = judge.metrics(predictions, kept, group_column)
     details = {name: getattr(context, name) for name in DETAILS}
     with replacing_folder(folder) as aside:

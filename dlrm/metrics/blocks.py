@@ -14,6 +14,7 @@ _PARALLEL_ROWS = 1 << 19
 _NUM_THREADS = 2
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 def blocks(num_rows: int) -> list[slice]:
@@ -23,14 +24,22 @@ def blocks(num_rows: int) -> list[slice]:
 
 
 def for_each(function: Callable[[slice], T], slices: Sequence[slice]) -> list[T]:
-    """Return ``function`` of every slice, in order; of many rows two at a time.
+    """Return ``function`` of every slice, in order; of many rows two at a time."""
+    return two_at_a_time(function, slices, slices[-1].stop if slices else 0)
 
-    numpy computes without the interpreter's lock, so the threads run at once.
+
+def two_at_a_time(
+    function: Callable[[U], T], items: Sequence[U], num_rows: int
+) -> list[T]:
+    """Return ``function`` of every item, in order; together they have so many rows.
+
+    numpy computes without the interpreter's lock, so threads run at once. Few rows are
+    not worth them.
     """
-    if not slices or slices[-1].stop < _PARALLEL_ROWS:
-        return [function(part) for part in slices]
+    if num_rows < _PARALLEL_ROWS:
+        return [function(item) for item in items]
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        return list(pool.map(function, slices))
+        return list(pool.map(function, items))
 
 
 def sort_in_place(keys: np.ndarray) -> None:

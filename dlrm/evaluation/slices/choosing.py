@@ -5,7 +5,7 @@ Shape suffix: R = rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,8 @@ class RawRows:
     kept: pa.Table
     """Their kept columns, row-aligned."""
     data: DataConfig
-    training_groups: pa.ChunkedArray | None = None
-    """The group column of the training rows, where those are at hand."""
+    training_counts: Mapping[str, int] | None = None
+    """Training rows of each group, where those are at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def _deal_part(part: SlicePart, raw: RawRows, num_values: int) -> Dimension:
     values = raw.kept.column(column)
     match part.kind:
         case SliceKind.activity:
-            return by_activity(part.text, values, raw.training_groups)
+            return by_activity(part.text, values, raw.training_counts)
         case SliceKind.bucket:
             return by_range(part.text, values, num_buckets=part.num_buckets)
         case _:

@@ -5,6 +5,8 @@ Shape suffixes: R = rows, G = groups.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +25,7 @@ from dlrm.evaluation.slices.dimensions import (
 
 MAX_WINDOWS = 400
 _SECONDS = {TimeWindow.day: 86_400, TimeWindow.hour: 3_600}
+_COUNTED = ("value", "count")
 _ACTIVITY_EDGES = (0, 1, 5, 20, 100, 500)
 
 
@@ -45,7 +48,7 @@ def by_value(key: str, values: pa.ChunkedArray, *, num_shown: int) -> Dimension:
 
 
 def encode_values(values: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
-    """Return each row's place, int64 [R], in a list of texts; "" is missing.
+    """Return each row's place, int32 [R], in a list of texts; "" is missing.
 
     Raises:
         NoDimensionError: The column holds lists or structures.
@@ -56,15 +59,45 @@ def encode_values(values: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     if pa.types.is_dictionary(kind):
         values = values.cast(kind.value_type)
     if len(values) == 0:
-        return np.zeros(0, dtype=np.int64), []
+        return np.zeros(0, dtype=np.int32), []
     encoded = pc.dictionary_encode(values.combine_chunks(), null_encoding="encode")
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
     raw = [_text(value) for value in encoded.dictionary.to_pylist()]
     texts = sorted(set(raw))
     place = {text: number for number, text in enumerate(texts)}
-    merged = np.array([place[text] for text in raw], dtype=np.int64)
+    merged = np.array([place[text] for text in raw], dtype=np.int32)
     return merged[encoded.indices.to_numpy(zero_copy_only=False)], texts
+
+
+def count_values(parts: Iterable[pa.Array]) -> dict[str, int]:
+    """Return the number of rows of each value, as a text; "" is missing.
+
+    Parts are counted one by one, so that memory is that of one and of what differs.
+    """
+    known = pa.table({"value": pa.nulls(0), "count": pa.array([], pa.int64())})
+    waiting: list[pa.Table] = []
+    for part in parts:
+        if pa.types.is_dictionary(part.type):
+            part = part.cast(part.type.value_type)
+        found = pc.value_counts(part)
+        waiting.append(pa.table({"value": found.field(0), "count": found.field(1)}))
+        if sum(map(len, waiting)) > len(known):
+            known, waiting = _merged(known, waiting), []
+    known = _merged(known, waiting)
+    counts: Counter[str] = Counter()
+    values, sizes = (known[name].to_pylist() for name in _COUNTED)
+    for value, count in zip(values, sizes, strict=True):
+        counts[_text(value)] += count
+    return dict(counts)
+
+
+def _merged(known: pa.Table, more: list[pa.Table]) -> pa.Table:
+    tables = [table for table in (known, *more) if len(table)]
+    if not tables:
+        return known
+    sums = pa.concat_tables(tables).group_by("value").aggregate([("count", "sum")])
+    return sums.select(["value", "count_sum"]).rename_columns(list(_COUNTED))
 
 
 def _text(value: object) -> str:
@@ -167,13 +200,13 @@ def _window_text(number: int, window: TimeWindow) -> str:
 
 
 def by_activity(
-    key: str, groups: pa.ChunkedArray, training_groups: pa.ChunkedArray | None
+    key: str, groups: pa.ChunkedArray, training_counts: Mapping[str, int] | None
 ) -> Dimension:
     """Deal rows by how many rows their group has: 0, 1 to 4, 5 to 19, ...
 
-    Training rows are counted where they are at hand, so that 0 is a group training
-    never saw; otherwise the evaluated rows themselves. Rows without a group are one
-    slice.
+    Training rows are counted where they are at hand, by their group's text, so that 0
+    is a group training never saw; otherwise the evaluated rows themselves. Rows without
+    a group are one slice.
 
     Raises:
         NoDimensionError: No row has a group.
@@ -181,10 +214,11 @@ def by_activity(
     codes, texts = encode_values(groups)
     if not any(texts):
         raise NoDimensionError("no row has a group")
-    if training_groups is None:
+    if training_counts is None:
         counts = np.bincount(codes, minlength=len(texts))
     else:
-        counts = _training_counts(texts, training_groups)
+        sizes = [training_counts.get(text, 0) for text in texts]
+        counts = np.array(sizes, dtype=np.int64)
     levels = np.searchsorted(_ACTIVITY_EDGES, counts, side="right") - 1
     levels[[text == "" for text in texts]] = len(_ACTIVITY_EDGES)
     names = [SliceName(text, (text,)) for text in _activity_texts()]
@@ -192,15 +226,8 @@ def by_activity(
     dealt, shown = rank_and_cut(
         levels[codes], names, num_shown=len(names), keep_order=True
     )
-    counted = "evaluated rows" if training_groups is None else "training rows"
+    counted = "evaluated rows" if training_counts is None else "training rows"
     return Dimension(key, "activity", dealt, shown, {"counted": counted})
-
-
-def _training_counts(texts: list[str], training: pa.ChunkedArray) -> np.ndarray:
-    codes, known = encode_values(training)
-    sizes = np.bincount(codes, minlength=len(known)).tolist()
-    by_text = dict(zip(known, sizes, strict=True))
-    return np.array([by_text.get(text, 0) for text in texts], dtype=np.int64)
 
 
 def _activity_texts() -> list[str]:

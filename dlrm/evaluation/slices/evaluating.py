@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,10 @@ from dlrm.config.data import DataConfig
 from dlrm.config.evaluation import EvaluationConfig
 from dlrm.config.slices import SliceSpec
 from dlrm.data.storage.dataset import Dataset
+from dlrm.evaluation.kept_rows import kept_rows
 from dlrm.evaluation.slices.choosing import RawRows, deal
 from dlrm.evaluation.slices.cold_start import UnseenIds, cold_start, unseen_of_split
-from dlrm.evaluation.slices.dealing import encode_values
+from dlrm.evaluation.slices.dealing import count_values, encode_values
 from dlrm.evaluation.slices.future import FutureRows, future_of_split
 from dlrm.evaluation.slices.judging import judge_slices
 from dlrm.evaluation.slices.measures import EvaluatedRows
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dlrm.evaluation.predictions import Predictions
 
 NUM_PRINTED = 5
+_ROWS_AT_A_TIME = 1 << 22
 _NAME_WIDTH = 44
 
 
@@ -36,7 +38,8 @@ class Surroundings:
     """Whether non-clicks were left out, and weights make up for them."""
     unseen: Sequence[UnseenIds] = ()
     future: FutureRows | None = None
-    training_groups: pa.ChunkedArray | None = field(default=None, repr=False)
+    training_counts: Mapping[str, int] | None = field(default=None, repr=False)
+    """Training rows of each group, where those are at hand."""
 
 
 def surroundings_of_split(
@@ -51,16 +54,17 @@ def surroundings_of_split(
         sampled=is_sampled(data, split),
         unseen=unseen_of_split(dataset, split, row_ids),
         future=future_of_split(dataset, data, split=split),
-        training_groups=training_groups(dataset, data),
+        training_counts=training_counts(dataset, data),
     )
 
 
-def training_groups(dataset: Dataset, data: DataConfig) -> pa.ChunkedArray | None:
-    """Return the group column of the training rows, None where there is none."""
+def training_counts(dataset: Dataset, data: DataConfig) -> dict[str, int] | None:
+    """Count the training rows of each group, None where there is no group column."""
     column = data.group_column
     if column is None or column not in dataset.schema.kept_columns:
         return None
-    return dataset.side("train", [column])[column]
+    batches = dataset.side_batches("train", [column], batch_size=_ROWS_AT_A_TIME)
+    return count_values(batch.column(0) for batch in batches)
 
 
 def slice_evaluation(
@@ -83,11 +87,11 @@ def slice_evaluation(
     ``specs`` None slices by the kept columns. With a group column, rows of a group are
     not taken as independent.
     """
-    kept = side.take(pa.array(predictions.row_ids))
+    kept = kept_rows(side, predictions.row_ids)
     groups = _groups(kept, data.group_column)
-    raw = RawRows(kept=kept, data=data, training_groups=known.training_groups)
+    raw = RawRows(kept=kept, data=data, training_counts=known.training_counts)
     dimensions, skipped = deal(specs, raw, num_values=settings.slice_values)
-    del kept, raw  # The largest thing here, and no longer needed.
+    del kept, raw  # Possibly a copy of all columns.
     # Every slice of sorted rows is sorted, and is not sorted for each of its metrics.
     order = np.argsort(predictions.logits, kind="stable")
     rows = EvaluatedRows(

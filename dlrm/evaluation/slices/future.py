@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -12,8 +13,8 @@ import pyarrow as pa
 
 from dlrm.config.data import DataConfig
 from dlrm.config.errors import ConfigError
+from dlrm.data.columns.parse_numbers import parse_times
 from dlrm.data.storage.dataset import Dataset
-from dlrm.evaluation.slices.dealing import seconds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +54,35 @@ class FutureRows:
 
 
 def rows_of_the_future(
-    training: np.ndarray, evaluated: np.ndarray, *, split: str
+    training: Iterable[np.ndarray], evaluated: np.ndarray, *, split: str
 ) -> FutureRows | None:
     """Compare epoch seconds of two splits' rows; NaN is a row without a time.
+
+    ``training`` is the training rows' part by part.
 
     A model that is to predict tomorrow must be judged on rows later than all that it
     has learned from: one that saw the same user's next hour has seen part of the
     answer. A training row of the very moment of the first evaluated one is no leak.
     Returns None where a split has no times.
     """
-    trained = training[np.isfinite(training)]
     found = evaluated[np.isfinite(evaluated)]
-    if not len(trained) or not len(found):
+    if not len(found):
         return None
-    first = float(found.min())
+    first, last = float(found.min()), -math.inf
+    num_trained = num_later = 0
+    for seconds in training:
+        trained = seconds[np.isfinite(seconds)]
+        num_trained += len(trained)
+        num_later += int(np.count_nonzero(trained > first))
+        last = max(last, float(trained.max(initial=-math.inf)))
+    if not num_trained:
+        return None
     return FutureRows(
         split=split,
-        last_trained=float(trained.max()),
+        last_trained=last,
         first_evaluated=first,
-        num_trained=len(trained),
-        num_later=int(np.count_nonzero(trained > first)),
+        num_trained=num_trained,
+        num_later=num_later,
     )
 
 
@@ -104,9 +114,10 @@ def future_of_rows(
     if column not in dataset.schema.kept_columns:
         return None
     what = f"The column {column!r} (data.time_column)"
+    batches = dataset.side_batches("train", [column])
     return rows_of_the_future(
-        seconds_of(dataset.side("train", [column])[column], what),
-        seconds_of(side[column], what),
+        (parse_times(batch.column(0), what).values for batch in batches),
+        parse_times(side[column].combine_chunks(), what).values,
         split=name,
     )
 

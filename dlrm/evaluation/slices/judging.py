@@ -11,6 +11,7 @@ from dlrm.config.evaluation import EvaluationConfig
 from dlrm.evaluation.slices.dimensions import Dimension
 from dlrm.evaluation.slices.measures import EvaluatedRows, measure
 from dlrm.evaluation.slices.rest import RestAuc
+from dlrm.metrics.blocks import two_at_a_time
 from dlrm.metrics.link import probabilities_from_logits
 from dlrm.metrics.promises import calibration_test, holm, log_loss_test
 
@@ -69,10 +70,11 @@ def judge_slices(
     rest = None
     if "auc" in total["standard_errors"]:
         rest = RestAuc(rows, total["standard_errors"]["auc"])
-    found = [
-        _dimension(rows, dimension, settings, rest, total["rows"])
-        for dimension in dimensions
-    ]
+
+    def judged(dimension: Dimension) -> dict[str, Any]:
+        return _dimension(rows, dimension, settings, rest, total["rows"])
+
+    found = two_at_a_time(judged, dimensions, len(rows))
     places = [(entry["key"], found) for entry in found for found in entry["slices"]]
     num_tests = _adjust(places, tuple(_PROMISES))
     num_ranking_tests = _adjust(places, ("auc",))

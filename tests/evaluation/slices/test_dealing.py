@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from dlrm.evaluation.slices.dealing import (
     by_range,
     by_value,
     by_window,
+    count_values,
     encode_values,
 )
 from dlrm.evaluation.slices.dimensions import NoDimensionError, cross
@@ -126,10 +129,30 @@ def test_too_many_windows_are_none():
 
 def test_activity_counts_training_rows_where_there_are_any():
     groups = column(["new", "few", "many", None])
-    training = column(["few"] * 4 + ["many"] * 150 + ["gone"])
+    training = {"few": 4, "many": 150, "gone": 1}
     found = by_activity("activity", groups, training)
     assert dealt(found) == ["0 rows", "1 to 4 rows", "100 to 499 rows", "(missing)"]
     assert found.facts == {"counted": "training rows"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "counts"),
+    [
+        (
+            [["b", "a"], ["a", None, ""], ["c"], ["a"] * 9],
+            {"a": 11, "b": 1, "c": 1, "": 2},
+        ),
+        ([[3, 1], [3, None]], {"3": 2, "1": 1, "": 1}),
+        ([[3.0, float("nan"), 0.5], [3.0, float("nan")]], {"3": 2, "0.5": 1, "": 2}),
+        ([[], [None]], {"": 1}),
+        ([], {}),
+    ],
+)
+def test_values_are_counted_part_by_part(parts, counts):
+    kind = pa.array(list(chain(*parts))).type
+    plain = [pa.array(part, kind) for part in parts]
+    assert count_values(plain) == counts
+    assert count_values(part.dictionary_encode() for part in plain) == counts
 
 
 def test_activity_counts_the_evaluated_rows_otherwise():

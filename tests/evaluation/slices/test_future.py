@@ -21,7 +21,9 @@ NAN = float("nan")
 
 def test_training_rows_later_than_the_first_evaluated_one_leak():
     found = rows_of_the_future(
-        np.array([1.0, 5.0, 6.0, NAN, 9.0]), np.array([7.0, 5.0, NAN]), split="test"
+        [np.array([1.0, 5.0, 6.0]), np.zeros(0), np.array([NAN, 9.0]), np.zeros(0)],
+        np.array([7.0, 5.0, NAN]),
+        split="test",
     )
     assert found is not None
     assert (found.num_trained, found.num_later) == (4, 2)
@@ -33,10 +35,10 @@ def test_training_rows_later_than_the_first_evaluated_one_leak():
 
 
 def test_rows_of_one_moment_are_no_leak():
-    found = rows_of_the_future(np.array([1.0, 5.0]), np.array([5.0, 6.0]), split="v")
+    found = rows_of_the_future([np.array([1.0, 5.0])], np.array([5.0, 6.0]), split="v")
     assert found is not None
     assert not found.leaks
-    assert rows_of_the_future(np.array([NAN]), np.array([1.0]), split="v") is None
+    assert rows_of_the_future([np.array([NAN])], np.array([1.0]), split="v") is None
 
 
 def prepared(folder, patch, *settings):
