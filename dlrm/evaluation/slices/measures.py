@@ -9,23 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from dlrm.metrics.calibration import calibration, ece
+from dlrm.metrics.calibration import ece_of_bins, reliability_bins
 from dlrm.metrics.intervals import metric_intervals
-from dlrm.metrics.likelihood import brier, log_loss, normalized_entropy
-from dlrm.metrics.ranking import auc
+from dlrm.metrics.ranking import auc_of_table
 from dlrm.metrics.rows import Rows
-from dlrm.metrics.sums import sum_rows
+from dlrm.metrics.score_table import ScoreTable
+from dlrm.metrics.sums import ClickSums, sum_rows, sum_table
+from dlrm.metrics.tabulated import tabulate
 from dlrm.metrics.undefined import UndefinedMetricError
 
-_METRICS: dict[str, Callable[..., float]] = {
-    "auc": auc,
-    "log_loss": log_loss,
-    "normalized_entropy": normalized_entropy,
-    "brier": brier,
-    "calibration": calibration,
-    "ece": ece,
-}
-SLICE_METRICS = tuple(_METRICS)
+SLICE_METRICS = (
+    "auc", "log_loss", "normalized_entropy", "brier", "calibration", "ece",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,33 +62,52 @@ def measure(rows: EvaluatedRows) -> dict[str, Any]:
     ``standard_errors`` ``{metric: error}``, of those that have one
     (``metric_intervals``).
     """
-    arrays = (rows.labels, rows.logits, rows.weights)
-    metrics: dict[str, float | None] = {}
+    table = tabulate(rows.labels, rows.logits, rows.weights)
+    metrics: dict[str, float | None] = dict.fromkeys(SLICE_METRICS)
     undefined: dict[str, str] = {}
-    for name, compute in _METRICS.items():
-        try:
-            metrics[name] = compute(*arrays)
-        except UndefinedMetricError as reason:
-            metrics[name], undefined[name] = None, str(reason)
+    if table.scores is None:
+        undefined = dict.fromkeys(SLICE_METRICS, table.why_undefined() or "")
+        sums = sum_rows(_counted(rows))
+    else:
+        sums = sum_table(table.scores)
+        for name, compute in _definitions(table.scores, sums).items():
+            try:
+                metrics[name] = compute()
+            except UndefinedMetricError as reason:
+                undefined[name] = str(reason)
     return {
         "rows": len(rows),
-        "positives": int(np.count_nonzero(rows.labels)),
-        **_sums(rows),
+        "positives": table.num_positives,
+        **_weighted(sums, table.scale),
         "metrics": metrics,
         "undefined": undefined,
         **_intervals(rows),
     }
 
 
-def _sums(rows: EvaluatedRows) -> dict[str, float | None]:
+def _definitions(table: ScoreTable, sums: ClickSums) -> dict[str, Callable[[], float]]:
+    return {
+        "auc": lambda: auc_of_table(table),
+        "log_loss": sums.log_loss,
+        "normalized_entropy": sums.normalized_entropy,
+        "brier": sums.brier,
+        "calibration": sums.calibration,
+        "ece": lambda: ece_of_bins(reliability_bins(table)),
+    }
+
+
+def _counted(rows: EvaluatedRows) -> Rows:
     counted = rows.weights > 0
     weights = rows.weights[counted].astype(np.float64)
-    sums = sum_rows(Rows(rows.labels[counted] == 1, rows.logits[counted], weights))
+    return Rows(rows.labels[counted] == 1, rows.logits[counted], weights)
+
+
+def _weighted(sums: ClickSums, scale: float) -> dict[str, float | None]:
     return {
-        "weight": sums.weight,
-        "positive_weight": sums.clicks,
-        "promised": _finite(sums.promised),
-        "log_loss_sum": _finite(sums.loss),
+        "weight": sums.weight * scale,
+        "positive_weight": sums.clicks * scale,
+        "promised": _finite(sums.promised * scale),
+        "log_loss_sum": _finite(sums.loss * scale),
     }
 
 
