@@ -27,8 +27,8 @@ class EvaluationConfig:
     """Expected clicks, and expected other rows, that a slice needs to be judged."""
     slice_level: float = 0.05
     """Chance that any slice at all is called bad where every one is right."""
-    rows_in_memory: int = 20_000_000
-    """Rows of clicks judged in memory, some 200 bytes each. More are judged part by
+    rows_in_memory: int = 10_000_000
+    """Rows of clicks judged in memory, some 600 bytes each. More are judged part by
     part through files: the same metrics, without intervals and slices."""
     forbid_future: bool = False
     """Refuse a split whose training rows are later than the rows it is judged on, by
