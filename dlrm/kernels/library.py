@@ -9,7 +9,7 @@ import torch
 
 from dlrm.config.environment import read_environment
 
-INTERFACE = 3
+INTERFACE = 4
 """Of the operators; ``csrc/library_ops.cpp`` says which one a library has."""
 _BUILD = "build it with: pip install --no-build-isolation --no-deps -e ."
 

@@ -7,7 +7,7 @@
 #include "kernels.h"
 
 TORCH_LIBRARY(dlrm, m) {
-  m.def("interface() -> int", []() -> int64_t { return 3; });
+  m.def("interface() -> int", []() -> int64_t { return 4; });
   m.def("torch_version() -> str", []() -> std::string {
     return std::to_string(TORCH_VERSION_MAJOR) + "." + std::to_string(TORCH_VERSION_MINOR) +
            "." + std::to_string(TORCH_VERSION_PATCH);
