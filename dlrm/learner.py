@@ -27,6 +27,7 @@ from dlrm.checkpoints.dense import Weights
 from dlrm.checkpoints.load import load_checkpoint
 from dlrm.checkpoints.save import save_contents
 from dlrm.checkpoints.saver import Saver
+from dlrm.compiling import compiled
 from dlrm.config.errors import OtherRankError, TrainingError
 from dlrm.data.batch import Batch
 from dlrm.data.transforms.vocabulary import table_row_keys
@@ -100,7 +101,9 @@ class Learner:
         self._branches = branches[0] if branches else nn.Module()
         self._rate_factor: float | None = None
         self.pipeline = BatchPipeline(self.model, device)
-        self._network = _over_processes(self.model, device, job)
+        self._network: Callable[..., Any] = _over_processes(self.model, device, job)
+        if config.compile:
+            self._network = compiled(self.model, device, job)
         self.saver = Saver()
         """Writes checkpoints beside training."""
         self.average: WeightAverage | None = None

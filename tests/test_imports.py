@@ -19,6 +19,7 @@ LEVELS = {
     "trainer": 6,
     "learner": 6,
     "averaging": 6,
+    "compiling": 6,
     "diagnosis": 6,
     "early_stopping": 6,
     "interrupts": 6,

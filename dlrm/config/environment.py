@@ -31,6 +31,8 @@ class Environment:
     """``TORCHELASTIC_USE_AGENT_STORE``: it keeps the job's store, not a rank."""
     native: bool = True
     """``DLRM_NATIVE``: 0 leaves the compiled kernels aside (docs/kernels.md)."""
+    cxx: str = "g++"
+    """``CXX``: the C++ compiler, which torch.compile uses."""
     cache: str = "~/.cache/dlrm"
     """``DLRM_CACHE``: folder for copies of remote files; below ``XDG_CACHE_HOME`` or
     ``~/.cache`` where not set."""
@@ -68,6 +70,7 @@ def read_environment() -> Environment:
         launch_id=os.environ.get("TORCHELASTIC_RUN_ID"),
         agent_keeps_store=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
         native=os.environ.get("DLRM_NATIVE", "1").lower() not in _FALSE,
+        cxx=os.environ.get("CXX") or "g++",
         cache=os.environ.get("DLRM_CACHE")
         or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "dlrm"),
         cache_gb=os.environ.get("DLRM_CACHE_GB") or "50",

@@ -63,6 +63,9 @@ class TrainerConfig:
     """CPU threads of one process; torch's own choice where not set."""
     precision: Precision = Precision.fp32
     """Of the dense layers' products in training; evaluation has float32."""
+    compile: bool = False
+    """Compile what lies between lookups and logits by ``torch.compile``; one process.
+    On a CPU that is slower than the layers' own kernels."""
     positive_weight: float = 1.0
     """Class weight: the loss of a click counts this many times."""
     log_every: int = 50
