@@ -16,19 +16,28 @@ from dlrm.config.errors import ConfigError
 from dlrm.distributed.job import Job
 
 
-def compiled(network: nn.Module, device: torch.device, job: Job) -> Callable[..., Any]:
+def compiled(
+    network: nn.Module, device: torch.device, job: Job, *, cuda_graphs: bool = False
+) -> Callable[..., Any]:
     """Return the model as ``torch.compile`` makes it, when it is first called.
 
     It shares all parameters with ``network``. Lookups stay as they are, what lies
-    between them and the logits is fused.
+    between them and the logits is fused. With ``cuda_graphs`` torch replays on a GPU
+    what it can: parts whose shapes stay, and that change none of their inputs.
 
     Raises:
-        ConfigError: There are several processes, or no compiler that torch could use.
+        ConfigError: There are several processes, no compiler that torch could use, or
+            no GPU for its graphs.
     """
     if job.group is not None:
         raise ConfigError(
             f"trainer.compile=true is for one process, as tables over several are not "
             f"traced, but there are {job.world_size}. Leave trainer.compile out."
+        )
+    if cuda_graphs and device.type != "cuda":
+        raise ConfigError(
+            f"trainer.cuda_graphs=true needs a GPU, but the device is {device.type}. "
+            f"Leave trainer.cuda_graphs out."
         )
     if not _has_compiler(device):
         cxx = read_environment().cxx
@@ -39,7 +48,16 @@ def compiled(network: nn.Module, device: torch.device, job: Job) -> Callable[...
         )
     # It tells of every call that it leaves to Python, which is no fault.
     warnings.filterwarnings("ignore", module=r"torch\._dynamo")
-    return torch.compile(network)
+    if not cuda_graphs:
+        return torch.compile(network)
+    replayed = torch.compile(network, mode="reduce-overhead")
+
+    def next_step(*batch: Any) -> Any:
+        # The memory of the step before may be written over from here on.
+        torch.compiler.cudagraph_mark_step_begin()
+        return replayed(*batch)
+
+    return next_step
 
 
 def _has_compiler(device: torch.device) -> bool:

@@ -103,7 +103,9 @@ class Learner:
         self.pipeline = BatchPipeline(self.model, device)
         self._network: Callable[..., Any] = _over_processes(self.model, device, job)
         if config.compile:
-            self._network = compiled(self.model, device, job)
+            self._network = compiled(
+                self.model, device, job, cuda_graphs=config.cuda_graphs
+            )
         self.saver = Saver()
         """Writes checkpoints beside training."""
         self.average: WeightAverage | None = None

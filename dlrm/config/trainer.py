@@ -66,6 +66,9 @@ class TrainerConfig:
     compile: bool = False
     """Compile what lies between lookups and logits by ``torch.compile``; one process.
     On a CPU that is slower than the layers' own kernels."""
+    cuda_graphs: bool = False
+    """With ``compile`` on a GPU: what has the same shapes in every step is recorded and
+    replayed as CUDA graphs."""
     positive_weight: float = 1.0
     """Class weight: the loss of a click counts this many times."""
     log_every: int = 50
@@ -119,6 +122,12 @@ class TrainerConfig:
         require(sound, "trainer.average_decay", "in (0, 1)", decay)
         weight = self.positive_weight
         require(weight > 0, "trainer.positive_weight", "above 0", weight)
+        require(
+            self.compile or not self.cuda_graphs,
+            "trainer.cuda_graphs",
+            "false without trainer.compile=true",
+            self.cuda_graphs,
+        )
         prefetch = self.prefetch_batches
         require(prefetch >= 0, "trainer.prefetch_batches", ">= 0", prefetch)
         require(

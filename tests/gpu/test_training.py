@@ -21,12 +21,12 @@ pytestmark = [
 ]
 
 
-def losses(tmp_path: Path, *, device: str, sparse: str) -> list[float]:
+def losses(tmp_path: Path, *settings: str, device: str, sparse: str) -> list[float]:
     """Return the logged losses of a tiny run without dropout."""
     config = tiny_config(
         tmp_path, f"trainer.device={device}", f"run_name={device}", "model.dropout=0",
         f"optimizer.sparse.name={sparse}", "optimizer.sparse.lr=0.05",
-        "trainer.num_epochs=2", "trainer.log_every=1",
+        "trainer.num_epochs=2", "trainer.log_every=1", *settings,
     )  # fmt: skip
     folder = prepare_dataset(config.data)
     run = create_run(config, dataset=folder, code=[])
@@ -39,3 +39,13 @@ def test_the_gpu_loses_what_the_cpu_loses_step_by_step(tmp_path: Path, sparse: s
     on_gpu = losses(tmp_path, device="cuda", sparse=sparse)
     on_cpu = losses(tmp_path, device="cpu", sparse=sparse)
     assert on_gpu == pytest.approx(on_cpu, rel=1e-3)
+
+
+@pytest.mark.parametrize("graphs", ["false", "true"])
+def test_a_compiled_model_loses_the_same_with_and_without_graphs(
+    tmp_path: Path, graphs: str
+):
+    settings = ("trainer.compile=true", f"trainer.cuda_graphs={graphs}")
+    compiled = losses(tmp_path, *settings, device="cuda", sparse="rowwise_adagrad")
+    on_cpu = losses(tmp_path, device="cpu", sparse="rowwise_adagrad")
+    assert compiled == pytest.approx(on_cpu, rel=1e-3)
