@@ -14,6 +14,7 @@ from dlrm.data.storage.dataset import Dataset
 from dlrm.data.storage.feature_values import take_rows
 from dlrm.data.storage.rows import EncodedRows
 from dlrm.evaluation.calibrated import Correction
+from dlrm.evaluation.kept_rows import kept_rows
 from dlrm.evaluation.predictions import Predictions
 from dlrm.evaluation.true_rate import is_sampled
 from dlrm.run import Run
@@ -103,7 +104,7 @@ def draw_sample(
     return Sample(
         rows=chosen,
         row_ids=row_ids,
-        side=side.take(pa.array(row_ids)),
+        side=kept_rows(side, row_ids),
         correction=Correction.of_run(run.folder, data, checkpoint=checkpoint.name),
         sampled=is_sampled(data, split),
         split_rows=total,

@@ -23,6 +23,21 @@ def number_values(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found, inverse.reshape(-1)
 
 
+def check_groups(groups: np.ndarray, num_rows: int) -> np.ndarray:
+    """Return the groups as an array that may be masked.
+
+    Raises:
+        ValueError: ``groups`` is not one id a row.
+    """
+    found: np.ndarray = np.ma.asarray(groups)
+    if found.shape != (num_rows,):
+        raise ValueError(
+            f"groups must be one id a row, shape ({num_rows},) as the labels, but "
+            f"their shape is {found.shape}."
+        )
+    return found
+
+
 def cluster_codes(groups: np.ndarray, num_rows: int) -> np.ndarray:
     """Number the clusters from 0 without gaps: int64 [R].
 
@@ -31,12 +46,7 @@ def cluster_codes(groups: np.ndarray, num_rows: int) -> np.ndarray:
     Raises:
         ValueError: ``groups`` is not one id a row.
     """
-    groups = np.ma.asarray(groups)
-    if groups.shape != (num_rows,):
-        raise ValueError(
-            f"groups must be one id a row, shape ({num_rows},) as the labels, but "
-            f"their shape is {groups.shape}."
-        )
+    groups = check_groups(groups, num_rows)
     alone = np.ma.getmaskarray(groups)
     ids = np.ma.getdata(groups)
     if not alone.any():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlrm.metrics.blocks import blocks, for_each, tie_starts
-from dlrm.metrics.clusters import number_values
+from dlrm.metrics.clusters import check_groups, number_values
 from dlrm.metrics.float_order import in_float32, order_of
 from dlrm.metrics.row_sort import sort_rows
 from dlrm.metrics.rows import Rows, check_rows
@@ -77,12 +77,7 @@ def tabulate_groups(
         ValueError: Lengths differ, or as ``check_rows``.
         UndefinedMetricError: No rows, or a NaN score.
     """
-    groups = np.ma.asarray(groups)
-    if groups.shape != (len(labels),):
-        raise ValueError(
-            f"groups must be one id a row, shape ({len(labels)},) as the labels, but "
-            f"their shape is {groups.shape}."
-        )
+    groups = check_groups(groups, len(labels))
     present = ~np.ma.getmaskarray(groups)
     if weights is not None:
         present &= np.asarray(weights) > 0
@@ -94,7 +89,7 @@ def tabulate_groups(
         rows.scores[chosen],
         None if rows.weights is None else rows.weights[chosen],
     )
-    return _tabulate(inside, _codes(ids), ids=ids, num_rows=len(rows.labels))
+    return _tabulate(inside, number_values(ids)[1], ids=ids, num_rows=len(rows.labels))
 
 
 def tabulate_codes(rows: Rows, codes: np.ndarray, *, num_rows: int) -> GroupTable:
@@ -120,7 +115,7 @@ def merge_group_tables(tables: Sequence[GroupTable]) -> GroupTable:
     scores = all_of(lambda table: table.scores)
     if len(ids) == 0:
         return _empty(ids, num_rows)
-    codes = _codes(ids)
+    codes = number_values(ids)[1]
     order = _order(codes, scores)
     ties = _tie_starts(codes[order], scores[order])
     firsts = tie_starts(codes[order[ties]])
@@ -179,15 +174,6 @@ def _empty(ids: np.ndarray, num_rows: int) -> GroupTable:
 def _tie_starts(codes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     edges = (codes[1:] != codes[:-1]) | (scores[1:] != scores[:-1])
     return np.concatenate([[0], np.flatnonzero(edges) + 1])
-
-
-def _codes(groups: np.ndarray) -> np.ndarray:
-    """Number the groups from 0; ids that are such numbers already stay, with gaps."""
-    if groups.dtype.kind in "iu" and len(groups):
-        low, high = int(groups.min()), int(groups.max())
-        if low >= 0 and high < 4 * len(groups):
-            return groups.astype(np.int64)
-    return number_values(groups)[1]
 
 
 def _order(codes: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -95,9 +95,12 @@ def slice_evaluation(
     # Every slice of sorted rows is sorted, and is not sorted for each of its metrics.
     order = np.argsort(predictions.logits, kind="stable")
     rows = EvaluatedRows(
-        predictions.labels, predictions.logits, predictions.weights, groups
-    )
-    rows = replace(rows.take(order), sampled=known.sampled)
+        predictions.labels,
+        predictions.logits,
+        predictions.weights,
+        groups,
+        known.sampled,
+    ).take(order)
     dimensions = [replace(entry, codes=entry.codes[order]) for entry in dimensions]
     unseen = [
         entry if entry.unknown else replace(entry, rows=entry.rows[order])

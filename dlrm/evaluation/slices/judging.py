@@ -70,11 +70,9 @@ def judge_slices(
     rest = None
     if "auc" in total["standard_errors"]:
         rest = RestAuc(rows, total["standard_errors"]["auc"])
-
-    def judged(dimension: Dimension) -> dict[str, Any]:
-        return _dimension(rows, dimension, settings, rest, total["rows"])
-
-    found = two_at_a_time(judged, dimensions, len(rows))
+    found = two_at_a_time(
+        lambda entry: _dimension(rows, entry, settings, rest), dimensions, len(rows)
+    )
     places = [(entry["key"], found) for entry in found for found in entry["slices"]]
     num_tests = _adjust(places, tuple(_PROMISES))
     num_ranking_tests = _adjust(places, ("auc",))
@@ -98,9 +96,8 @@ def _dimension(
     dimension: Dimension,
     settings: EvaluationConfig,
     rest: RestAuc | None,
-    num_rows: int,
 ) -> dict[str, Any]:
-    slices = []
+    slices, num_rows = [], len(rows)
     for code, chosen in _row_numbers(dimension):
         name = dimension.names[code]
         found = _slice(rows.take(chosen), chosen, settings, rest)

@@ -16,6 +16,7 @@
 #include <tuple>
 #include <vector>
 
+#include "column_sums.h"
 #include "kernels.h"
 #include "over_rows.h"
 
@@ -24,11 +25,9 @@ namespace {
 using at::Tensor;
 using at::TensorList;
 
-// Column sums are made of the sums of as many rows, whatever the number of parts, as in
-// dense_ops.cpp.
-constexpr int64_t kRowsPerSum = 128;
+using dlrm::kRowsPerSum;
 // Input columns below which a weight's gradient is computed turned over: several times as
-// fast in MKL.
+// fast in MKL. As in dlrm/layers/dense_passes.py.
 constexpr int64_t kNarrow = 32;
 
 void check_chain(const Tensor& input, TensorList weights, int64_t parts) {
@@ -45,7 +44,7 @@ void check_chain(const Tensor& input, TensorList weights, int64_t parts) {
 // Call task(part, first row, number of rows) for all parts, each on one thread.
 template <typename Task>
 void over_parts(int64_t rows, int64_t parts, const Task& task) {
-  const int64_t blocks = (rows + kRowsPerSum - 1) / kRowsPerSum;
+  const int64_t blocks = dlrm::blocks_of_sums(rows);
   const int64_t size = (blocks + parts - 1) / parts * kRowsPerSum;
   std::vector<std::exception_ptr> errors(parts);
   dlrm::over_rows(parts, 1, [&](int64_t begin, int64_t end) {
@@ -91,16 +90,6 @@ std::vector<Tensor> linear_chain(const Tensor& input, TensorList weights, Tensor
   return outputs;
 }
 
-Tensor column_sums(const Tensor& partial) {
-  const int64_t width = partial.size(1);
-  Tensor total = at::zeros({width}, partial.options());
-  const float* sums = partial.const_data_ptr<float>();
-  float* out = total.data_ptr<float>();
-  for (int64_t block = 0; block < partial.size(0); ++block)
-    for (int64_t c = 0; c < width; ++c) out[c] += sums[block * width + c];
-  return total;
-}
-
 // The gradients by the input, which is empty where not asked for, and by each layer's
 // weight and bias in turn. There are as many outputs as layers have a ReLU.
 std::tuple<Tensor, std::vector<Tensor>> linear_chain_backward(
@@ -112,7 +101,7 @@ std::tuple<Tensor, std::vector<Tensor>> linear_chain_backward(
   TORCH_CHECK(gradient.size(0) == rows && gradient.size(1) == weights.back().size(0));
   TORCH_CHECK(static_cast<int64_t>(outputs.size()) >= layers - 1);
   const bool last_relu = static_cast<int64_t>(outputs.size()) == layers;
-  const int64_t blocks = (rows + kRowsPerSum - 1) / kRowsPerSum;
+  const int64_t blocks = dlrm::blocks_of_sums(rows);
 
   std::vector<Tensor> of_outputs, of_biases;
   std::vector<std::vector<Tensor>> of_weights(layers);
@@ -163,7 +152,7 @@ std::tuple<Tensor, std::vector<Tensor>> linear_chain_backward(
     for (int64_t part = 1; part < parts; ++part) of_weight.add_(of_weights[layer][part]);
     if (of_weight.sizes() != weights[layer].sizes()) of_weight = of_weight.t().contiguous();
     found.push_back(of_weight);
-    found.push_back(column_sums(of_biases[layer]));
+    found.push_back(dlrm::total_of_blocks(of_biases[layer]));
   }
   return {input_gradient, found};
 }

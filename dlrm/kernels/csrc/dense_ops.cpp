@@ -9,6 +9,7 @@
 #include <optional>
 #include <tuple>
 
+#include "column_sums.h"
 #include "kernels.h"
 #include "over_rows.h"
 
@@ -16,9 +17,7 @@ namespace {
 
 using at::Tensor;
 
-// Column sums are made of the sums of as many rows, whatever the number of threads: they
-// come out the same to the bit.
-constexpr int64_t kRowsPerSum = 128;
+using dlrm::kRowsPerSum;
 
 void check_matrix(const Tensor& matrix) {
   TORCH_CHECK(matrix.scalar_type() == at::kFloat && matrix.dim() == 2);
@@ -38,7 +37,7 @@ void check_bias(const Tensor& bias, const Tensor& matrix) {
 // Call task(first, count, sums) for all blocks of rows; return the sum of their sums.
 template <typename Task>
 Tensor column_sums(const Tensor& like, int64_t rows, int64_t width, const Task& task) {
-  const int64_t blocks = (rows + kRowsPerSum - 1) / kRowsPerSum;
+  const int64_t blocks = dlrm::blocks_of_sums(rows);
   Tensor partial = at::zeros({blocks, width}, like.options());
   float* sums = partial.data_ptr<float>();
   dlrm::over_rows(blocks, 1, [&](int64_t begin, int64_t end) {
@@ -47,11 +46,7 @@ Tensor column_sums(const Tensor& like, int64_t rows, int64_t width, const Task& 
       task(first, std::min(kRowsPerSum, rows - first), sums + block * width);
     }
   });
-  Tensor total = at::zeros({width}, like.options());
-  float* out = total.data_ptr<float>();
-  for (int64_t block = 0; block < blocks; ++block)
-    for (int64_t c = 0; c < width; ++c) out[c] += sums[block * width + c];
-  return total;
+  return dlrm::total_of_blocks(partial);
 }
 
 void add_bias_(Tensor& values, const Tensor& bias, bool relu) {
